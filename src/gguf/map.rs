@@ -1,0 +1,93 @@
+//! A file in memory. Owns the mapping; refuses to know what is in it.
+//!
+//! # What the map can and cannot promise
+//!
+//! The mapping is shared and read-only, so weights are in RAM once, in the page cache, however many
+//! processes use them, and a second start finds them there. The price: another process can still
+//! change or truncate the file. Nothing read from a header is trusted again by position alone (every
+//! later access is bounds-checked against the mapping's own length), so changed bytes give wrong
+//! numbers at worst; a truncated file, or a failing disk, raises SIGBUS, which `sigbus` turns into
+//! a message and an exit code.
+
+#![allow(unsafe_code)]
+
+use super::error::{Error, Problem};
+use super::sigbus;
+use memmap2::{Advice, Mmap};
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+pub(super) struct Map {
+    // Dropped before the mapping itself: the handler must not name a range that is gone.
+    _watch: Option<sigbus::Watch>,
+    mmap: Option<Mmap>,
+}
+
+/// How a part of the map is about to be read.
+#[derive(Debug, Clone, Copy)]
+pub enum Access {
+    /// Once, from front to back: the kernel reads far ahead.
+    Sequential,
+    /// Soon, and all of it: the kernel starts to read now, in the background.
+    Soon,
+}
+
+impl Map {
+    /// Maps a regular file. Never blocks: a FIFO is refused, not opened.
+    ///
+    /// No advice is given for the whole map. The header is read once from front to back, which the
+    /// kernel's own read-ahead already serves; `MADV_RANDOM` would turn it into a fault per 4 KiB
+    /// page, and `MADV_WILLNEED` on the whole would pull 250 GB from the disk to show a table.
+    /// Whoever reads tensor data knows what comes next and says so with [`advise`](Self::advise).
+    pub(super) fn open(path: &Path) -> Result<Map, Error> {
+        let file = open_regular(path)?;
+        let len = file.metadata().map_err(|e| Error::new(path, Problem::Unreadable(e)))?.len();
+        if len == 0 {
+            return Ok(Map { _watch: None, mmap: None });
+        }
+        // SAFETY: the mapping is read-only and lives as long as `Map`; see the head of this file for
+        // what happens when somebody else changes or truncates the file meanwhile.
+        let mmap = unsafe { Mmap::map(&file) }.map_err(|e| Error::new(path, Problem::Unreadable(e)))?;
+        let watch = sigbus::watch(mmap.as_ptr() as usize..mmap.as_ptr() as usize + mmap.len(), path);
+        Ok(Map { _watch: watch, mmap: Some(mmap) })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.mmap.as_deref().unwrap_or_default()
+    }
+
+    /// Tells the kernel how `range` will be read. Advice only: failure changes nothing but speed.
+    pub(super) fn advise(&self, range: Range<u64>, access: Access) {
+        let (Some(mmap), Ok(start), Ok(end)) = (&self.mmap, usize::try_from(range.start), usize::try_from(range.end))
+        else {
+            return;
+        };
+        let advice = match access {
+            Access::Sequential => Advice::Sequential,
+            Access::Soon => Advice::WillNeed,
+        };
+        if start < end && end <= mmap.len() {
+            let _ = mmap.advise_range(advice, start, end - start);
+        }
+    }
+}
+
+fn open_regular(path: &Path) -> Result<File, Error> {
+    let error = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::new(path, Problem::NotFound),
+        _ => Error::new(path, Problem::Unreadable(e)),
+    };
+    // Without O_NONBLOCK, opening a FIFO waits for a writer; on regular files it means nothing.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(error)?;
+    let ty = file.metadata().map_err(error)?.file_type();
+    let problem = match ty {
+        _ if ty.is_file() => return Ok(file),
+        _ if ty.is_dir() => "a folder",
+        _ if ty.is_fifo() => "a FIFO",
+        _ if ty.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(Error::new(path, Problem::NotAFile(problem)))
+}

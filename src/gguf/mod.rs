@@ -1,0 +1,112 @@
+//! GGUF files: read, mapped, verified, and written.
+//!
+//! A [`Gguf`] is one model, in one file or in shards. It owns the mappings; every tensor's data is
+//! within its file by construction, because [`Header::parse`] refuses a header that says otherwise.
+//! ggml never opens a file: it sees only what has passed here.
+//!
+//! Knows nothing of architectures. Bytes become a header in `parse`, paths become shards in `split`,
+//! values are read in `value`; `write` goes the other way.
+
+mod error;
+mod map;
+mod parse;
+mod sigbus;
+mod split;
+mod types;
+mod value;
+mod write;
+
+pub use error::{Damage, Error, Fault, MetadataError, Place, Problem, SplitFault};
+pub use map::Access;
+pub use parse::{Header, MAX_ARRAY, MAX_STRING, MAX_TENSOR_NAME, TensorInfo};
+pub use sigbus::install as install_sigbus_handler;
+pub use split::{MAX_SHARDS, Shard};
+pub use types::{Shape, TensorType};
+pub use value::{Array, Elements, FromValue, Metadata, Value, ValueType};
+pub use write::{Encode, Output, Split, WriteError, Writer};
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// An open model.
+pub struct Gguf {
+    shards: Vec<Shard>,
+    /// Name → shard and place in its table.
+    by_name: HashMap<String, (usize, usize)>,
+}
+
+/// A tensor of an open model, with its data.
+#[derive(Clone, Copy)]
+pub struct Tensor<'a> {
+    pub info: &'a TensorInfo,
+    pub data: &'a [u8],
+    /// Which of [`Gguf::shards`] holds it.
+    pub shard: usize,
+}
+
+impl Gguf {
+    /// Opens the model at `path`: a file, any shard of a split, or a folder that holds one model.
+    pub fn open(path: &Path) -> Result<Gguf, Error> {
+        Gguf::of(split::open_all(path)?)
+    }
+
+    /// Opens the model whose shards are `paths`, in any order, under any names.
+    pub fn open_shards(paths: &[PathBuf]) -> Result<Gguf, Error> {
+        Gguf::of(split::open_listed(paths)?)
+    }
+
+    fn of(shards: Vec<Shard>) -> Result<Gguf, Error> {
+        let mut by_name = HashMap::new();
+        for (number, shard) in shards.iter().enumerate() {
+            for (index, tensor) in shard.header.tensors().iter().enumerate() {
+                if let Some((other, _)) = by_name.insert(tensor.name.clone(), (number, index)) {
+                    let other = shards.get(other).map_or(String::new(), |s| s.path.display().to_string());
+                    let fault = SplitFault::DuplicateTensor { name: tensor.name.clone(), other };
+                    return Err(Error::new(&shard.path, fault));
+                }
+            }
+        }
+        Ok(Gguf { shards, by_name })
+    }
+
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The model's metadata: that of the first shard. Later shards hold their split keys only.
+    pub fn metadata(&self) -> Metadata<'_> {
+        // At least one shard by construction.
+        self.shards[0].metadata()
+    }
+
+    /// Bytes of all files together.
+    pub fn n_bytes(&self) -> u64 {
+        self.shards.iter().map(Shard::len).sum()
+    }
+
+    /// All tensors, shard by shard, in the order of the files' tables.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        self.shards
+            .iter()
+            .enumerate()
+            .flat_map(|(shard, file)| file.header.tensors().iter().filter_map(move |info| tensor_of(file, shard, info)))
+    }
+
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        let (shard, index) = *self.by_name.get(name)?;
+        let file = self.shards.get(shard)?;
+        tensor_of(file, shard, file.header.tensors().get(index)?)
+    }
+
+    /// Tells the kernel how a tensor's data will be read.
+    pub fn advise(&self, tensor: &Tensor<'_>, access: Access) {
+        if let Some(shard) = self.shards.get(tensor.shard) {
+            shard.map.advise(tensor.info.range.clone(), access);
+        }
+    }
+}
+
+fn tensor_of<'a>(file: &'a Shard, shard: usize, info: &'a TensorInfo) -> Option<Tensor<'a>> {
+    let range = usize::try_from(info.range.start).ok()?..usize::try_from(info.range.end).ok()?;
+    Some(Tensor { info, data: file.map.bytes().get(range)?, shard })
+}
