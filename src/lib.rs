@@ -1,4 +1,19 @@
-//! Cachalot runs DeepSeek-V3 and its relatives from GGUF files.
+//! Cachalot runs DeepSeek-V3 and its relatives from GGUF files on one workstation.
+//!
+//! # The rooms
+//!
+//! - `cli`: flags to commands, one file a command; output discipline.
+//! - `model`: what a GGUF file means: tensor classes, hyperparameters, the report of `inspect`.
+//! - `gguf`: parse, map, split, and the writer.
+//! - `ggml`: the only safe door to `ggml-sys`.
+//! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
+//!
+//! Dependencies only fall: `cli` → `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of
+//! `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
 
+pub mod cli;
+pub mod exit;
+pub mod ggml;
 pub mod gguf;
+pub mod model;
 pub mod text;

@@ -1,0 +1,239 @@
+//! `cachalot inspect`: what is in a GGUF file.
+
+use super::output::{Table, answer};
+use super::size::{binary, count, exact};
+use crate::model::{Class, Detail, Inspection, LayerRow, TokenizerFacts};
+use crate::text::Escaped;
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// Show what is in a GGUF file, of any architecture
+///
+/// Reads headers only, unless --check is given. Exits with 65 if the file is damaged or contradicts
+/// itself.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    file: PathBuf,
+    /// List every tensor: type, shape, bytes, file, offset
+    #[arg(long)]
+    tensors: bool,
+    /// List every metadata key
+    #[arg(long)]
+    metadata: bool,
+    /// Print the value of one metadata key, whole, and nothing else
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["tensors", "metadata", "json", "check"])]
+    key: Option<String>,
+    /// Read all tensor data and look for NaNs and infinities
+    #[arg(long)]
+    check: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Longest metadata value shown in a table, in characters.
+const VALUE_WIDTH: usize = 100;
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(key) = &args.key {
+        let mut value = Inspection::value_of(&args.file, key)?
+            .with_context(|| format!("{}: no metadata key '{key}'", args.file.display()))?;
+        value.push(b'\n');
+        return Ok(answer(&value)?);
+    }
+    let detail = Detail { tensors: args.tensors, metadata: args.metadata };
+    let report = match args.check {
+        true => check(args, detail)?,
+        false => Inspection::open(&args.file, detail)?,
+    };
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&report)? + "\n",
+        false => render(&report),
+    };
+    answer(text.as_bytes())?;
+    Ok(report.sound(&args.file)?)
+}
+
+fn check(args: &Args, detail: Detail) -> anyhow::Result<Inspection> {
+    let bar = ProgressBar::no_length().with_message("checking").with_style(ProgressStyle::with_template(
+        "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+    )?);
+    let report = Inspection::open_and_check(&args.file, detail, &|total, read| {
+        bar.set_length(total);
+        bar.inc(read);
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+fn render(report: &Inspection) -> String {
+    let mut text = String::new();
+    summary(&mut text, report);
+    section(&mut text, "Tensors by class", &by_class(report));
+    section(&mut text, "Tensors by type", &by_type(report));
+    if !report.routed_layers.is_empty() {
+        section(&mut text, "Routed experts by layer", &by_layer(&report.routed_layers));
+    }
+    if let Some(tokenizer) = &report.tokenizer {
+        section(&mut text, "Tokenizer", &tokenizer_lines(tokenizer));
+    }
+    if report.files.len() > 1 {
+        section(&mut text, "Files", &files(report));
+    }
+    if let Some(metadata) = &report.metadata {
+        let mut table = Table::new(&["key", "type", "value"]);
+        metadata.iter().for_each(|row| table.row([shown(&row.key), row.ty.clone(), clipped(&row.text)]));
+        section(&mut text, "Metadata", &table.render("  "));
+    }
+    if report.tensors.is_some() {
+        section(&mut text, "Tensors", &tensors(report));
+    }
+    let problems: String = report.problems.iter().map(|problem| format!("  {}\n", shown(problem))).collect();
+    if !problems.is_empty() {
+        section(&mut text, "Problems", &problems);
+    }
+    text
+}
+
+fn section(text: &mut String, title: &str, body: &str) {
+    let _ = write!(text, "\n{title}\n{body}");
+}
+
+fn summary(text: &mut String, report: &Inspection) {
+    let mut lines = vec![
+        ("model", report.name.as_deref().map_or("(no name)".to_owned(), shown)),
+        ("architecture", report.architecture.as_deref().map_or("(none)".to_owned(), shown)),
+    ];
+    let active = match report.parameters_active {
+        active if active < report.parameters => format!(", {} used for a token", count(active)),
+        _ => String::new(),
+    };
+    lines.push(("parameters", format!("{}{active}", count(report.parameters))));
+    let checked = if report.data_checked { ", all data checked" } else { "" };
+    lines.push((
+        "size",
+        format!(
+            "{} ({} bytes) in {}, {:.3} bits per weight{checked}",
+            binary(report.bytes),
+            exact(report.bytes),
+            plural(report.files.len(), "file"),
+            report.bits_per_weight
+        ),
+    ));
+    lines.extend(report.in_words.iter().map(|(label, words)| (*label, shown(words))));
+    if let [file] = report.files.as_slice() {
+        let tensors = plural(file.tensors, "tensor");
+        lines.push(("format", format!("GGUF version {}, {tensors}, aligned to {}", file.version, file.alignment)));
+    }
+    for (label, value) in lines {
+        let _ = writeln!(text, "{label:<13} {value}");
+    }
+}
+
+fn by_class(report: &Inspection) -> String {
+    let mut table = Table::new(&["class", ">tensors", ">parameters", ">size", ">bytes", ">bits", "types"]);
+    for row in &report.classes {
+        let types: Vec<String> = row.types.iter().map(|(ty, n)| format!("{ty}×{n}")).collect();
+        table.row([
+            row.class.name().to_owned(),
+            row.tensors.to_string(),
+            count(row.parameters),
+            binary(row.bytes),
+            exact(row.bytes),
+            format!("{:.3}", row.bits_per_weight),
+            types.join(" "),
+        ]);
+    }
+    table.render("  ")
+}
+
+fn by_type(report: &Inspection) -> String {
+    let mut table = Table::new(&["type", ">tensors", ">parameters", ">size", ">bytes"]);
+    for row in &report.types {
+        let (params, bytes) = (count(row.parameters), exact(row.bytes));
+        table.row([row.ty.to_owned(), row.tensors.to_string(), params, binary(row.bytes), bytes]);
+    }
+    table.render("  ")
+}
+
+/// One row for each run of layers that are alike.
+fn by_layer(layers: &[LayerRow]) -> String {
+    let mut table = Table::new(&["layers", "gate", "up", "down", ">size each"]);
+    for run in layers.chunk_by(|a, b| a.experts == b.experts && a.layer.checked_add(1) == Some(b.layer)) {
+        let [first, ..] = run else { continue };
+        let range = match run.last() {
+            Some(last) if last.layer != first.layer => format!("{}–{}", first.layer, last.layer),
+            _ => first.layer.to_string(),
+        };
+        let cell = |class: Class| {
+            let fused = first.experts.get(&Class::RoutedGateUp).filter(|_| class != Class::RoutedDown);
+            match first.experts.get(&class).or(fused) {
+                Some((ty, bytes)) => format!("{ty} {}", binary(*bytes)),
+                None => "-".to_owned(),
+            }
+        };
+        let [gate, up, down] = [Class::RoutedGate, Class::RoutedUp, Class::RoutedDown].map(cell);
+        table.row([range, gate, up, down, binary(first.bytes)]);
+    }
+    table.render("  ")
+}
+
+fn tokenizer_lines(facts: &TokenizerFacts) -> String {
+    let pre = facts.pre.as_deref().map_or(String::new(), |pre| format!(", pre-tokenizer {}", shown(pre)));
+    let merges = facts.merges.map_or(String::new(), |n| format!(", {} merges", exact(n as u64)));
+    let kinds: Vec<String> = facts.kinds.iter().map(|(kind, n)| format!("{} {kind}", exact(*n as u64))).collect();
+    let flag = |name: &str, value: Option<bool>| {
+        value.map(|yes| format!("{name} {}", if yes { "is added" } else { "is not added" }))
+    };
+    let mut lines = vec![("model", format!("{}{pre}", shown(&facts.model)))];
+    let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+    lines.push(("vocabulary", format!("{} tokens{kinds}{merges}", exact(facts.tokens as u64))));
+    for (role, (id, text)) in &facts.special {
+        lines.push((role, format!("{id} {}", text.as_deref().map_or("(beyond the vocabulary)".to_owned(), shown))));
+    }
+    let added: Vec<String> = [flag("bos", facts.add_bos), flag("eos", facts.add_eos)].into_iter().flatten().collect();
+    lines.push(("by default", added.join(", ")));
+    lines.push((
+        "chat template",
+        facts.chat_template_bytes.map_or("none".to_owned(), |n| format!("{} bytes", exact(n as u64))),
+    ));
+    let line = |(label, value): (&str, String)| format!("  {:<13} {value}\n", shown(label));
+    lines.into_iter().filter(|(_, value)| !value.is_empty()).map(line).collect()
+}
+
+fn files(report: &Inspection) -> String {
+    let mut table = Table::new(&[">file", "path", ">tensors", ">size", ">bytes"]);
+    for (number, file) in report.files.iter().enumerate() {
+        let (path, size) = (shown(&file.path), binary(file.bytes));
+        table.row([number.to_string(), path, file.tensors.to_string(), size, exact(file.bytes)]);
+    }
+    table.render("  ")
+}
+
+fn tensors(report: &Inspection) -> String {
+    let mut table = Table::new(&["name", "type", "shape", ">bytes", ">file", ">offset"]);
+    for row in report.tensors.iter().flatten() {
+        let shape: Vec<String> = row.shape.iter().map(u64::to_string).collect();
+        let (bytes, offset) = (exact(row.bytes), exact(row.offset));
+        table.row([shown(&row.name), row.ty.to_owned(), shape.join(" × "), bytes, row.file.to_string(), offset]);
+    }
+    table.render("  ")
+}
+
+fn plural(n: usize, noun: &str) -> String {
+    format!("{} {noun}{}", exact(n as u64), if n == 1 { "" } else { "s" })
+}
+
+fn shown(text: &str) -> String {
+    Escaped(text).to_string()
+}
+
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(VALUE_WIDTH) {
+        Some((end, _)) => format!("{}… ({} bytes)", shown(&text[..end]), exact(text.len() as u64)),
+        None => shown(text),
+    }
+}

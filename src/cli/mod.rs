@@ -1,0 +1,78 @@
+//! The command line: flags to commands, one file a command.
+//!
+//! stdout carries the answer and nothing else; messages, progress and errors go to stderr. Nothing
+//! here knows a tensor.
+
+mod inspect;
+mod output;
+mod size;
+
+use crate::exit::Exit;
+use crate::ggml;
+use crate::gguf::install_sigbus_handler;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cachalot",
+    about = "Runs DeepSeek-V3 and its relatives from GGUF files on one workstation",
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = EXIT_CODES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Inspect(inspect::Args),
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 65 file damaged or unsupported; \
+66 file or shard not found or unreadable; 70 internal error; 73 output exists or cannot be written.";
+
+/// Runs the program and returns how it ends.
+pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
+    ggml::install_abort_handler();
+    install_sigbus_handler();
+    let command = Cli::command().version(version_text());
+    let cli = match command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(cli.command) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            let exit = Exit::of(&error);
+            if exit != Exit::ClosedPipe {
+                output::message(&format!("{error:#}"));
+            }
+            exit
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    ggml::check_cpu()?;
+    match command {
+        Command::Inspect(args) => inspect::run(&args),
+    }
+}
+
+/// What clap has to say: help and version on stdout, errors on stderr.
+fn usage(error: &clap::Error) -> Exit {
+    match (error.print(), error.use_stderr()) {
+        (_, true) => Exit::Usage,
+        (Ok(()), false) => Exit::Done,
+        (Err(error), false) => Exit::of(&crate::exit::Unwritable(error).into()),
+    }
+}
+
+fn version_text() -> String {
+    let backends = ggml::backends().join("\n          ");
+    format!("{}\nggml      {}\nbackends  {backends}", env!("CARGO_PKG_VERSION"), ggml::version())
+}

@@ -1,0 +1,53 @@
+//! Sizes for people: GiB, and exact bytes with separators.
+
+/// `233.18 GiB`; smaller ones in MiB, KiB or bytes.
+pub(super) fn binary(bytes: u64) -> String {
+    // A terabyte too is said in GiB, the unit of memory sizes.
+    const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match UNITS.iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => format!("{:.2} {unit}", bytes as f64 / (1u64 << shift) as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// `250,380,123,456`.
+pub(super) fn exact(n: u64) -> String {
+    let digits = n.to_string();
+    let head = digits.len() % 3;
+    let mut groups: Vec<&str> = Vec::new();
+    if head > 0 {
+        groups.push(&digits[..head]);
+    }
+    let tail = &digits.as_bytes()[head..];
+    groups.extend(tail.chunks(3).filter_map(|chunk| std::str::from_utf8(chunk).ok()));
+    groups.join(",")
+}
+
+/// `671.03 B` parameters.
+pub(super) fn count(n: u64) -> String {
+    match n {
+        0..1_000 => n.to_string(),
+        1_000..1_000_000 => format!("{:.1} K", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} M", n as f64 / 1e6),
+        _ => format!("{:.2} B", n as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(binary(0), "0 B");
+        assert_eq!(binary(1023), "1023 B");
+        assert_eq!(binary(1536), "1.50 KiB");
+        assert_eq!(binary(250_380_000_000), "233.18 GiB");
+        assert_eq!(exact(0), "0");
+        assert_eq!(exact(123), "123");
+        assert_eq!(exact(1234), "1,234");
+        assert_eq!(exact(250_380_123_456), "250,380,123,456");
+        assert_eq!(count(671_026_419_200), "671.03 B");
+        assert_eq!(count(9_500_000), "9.50 M");
+    }
+}

@@ -1,0 +1,58 @@
+//! The exit codes of every command, and which error means which.
+
+use crate::ggml::MissingFeatures;
+use crate::gguf;
+use crate::model;
+
+/// How the program ends. The numbers are documented in the README and are a promise to scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    /// Failed at run time.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// A file is damaged, or of a kind that is not supported.
+    Damaged = 65,
+    /// A file, shard or model was not found, or cannot be read.
+    NotFound = 66,
+    /// Output exists already, or cannot be written.
+    CannotWrite = 73,
+    /// The reader of stdout went away; what a shell reports for SIGPIPE.
+    ClosedPipe = 141,
+}
+
+impl Exit {
+    /// The code for an error, by the most telling of its causes.
+    pub fn of(error: &anyhow::Error) -> Exit {
+        error.chain().find_map(classify).unwrap_or(Exit::Failed)
+    }
+}
+
+fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(error) = cause.downcast_ref::<gguf::Error>() {
+        return Some(if error.problem.is_missing() { Exit::NotFound } else { Exit::Damaged });
+    }
+    if cause.is::<gguf::MetadataError>() || cause.is::<model::Unsound>() {
+        return Some(Exit::Damaged);
+    }
+    if cause.is::<gguf::WriteError>() {
+        return Some(Exit::CannotWrite);
+    }
+    if cause.is::<MissingFeatures>() {
+        return Some(Exit::Failed);
+    }
+    if let Some(error) = cause.downcast_ref::<Unwritable>() {
+        return Some(match error.0.kind() {
+            std::io::ErrorKind::BrokenPipe => Exit::ClosedPipe,
+            _ => Exit::CannotWrite,
+        });
+    }
+    None
+}
+
+/// Standard output took no more.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub struct Unwritable(pub std::io::Error);

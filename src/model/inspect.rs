@@ -1,0 +1,372 @@
+//! What is in a GGUF file, as plain data: for people to read and for programs to parse.
+
+use super::class::{Class, Role};
+use super::hparams::{Hparams, Scalar};
+use super::soundness::{self, Unsound};
+use crate::gguf::{self, Gguf, Metadata, TensorInfo, TensorType, Value};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A report on one model.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    pub name: Option<String>,
+    pub architecture: Option<String>,
+    #[serde(serialize_with = "as_map")]
+    pub in_words: Vec<(&'static str, String)>,
+    pub hyperparameters: Map<String, Json>,
+    pub parameters: u64,
+    /// Parameters that one token uses: all but the routed experts that it does not choose.
+    pub parameters_active: u64,
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Bytes of tensor data.
+    pub tensor_bytes: u64,
+    pub bits_per_weight: f64,
+    pub files: Vec<FileRow>,
+    pub types: Vec<TypeRow>,
+    pub classes: Vec<ClassRow>,
+    pub routed_layers: Vec<LayerRow>,
+    pub tokenizer: Option<TokenizerFacts>,
+    pub problems: Vec<String>,
+    /// Whether every value of every tensor was looked at.
+    pub data_checked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensors: Option<Vec<TensorRow>>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "metadata_as_map")]
+    pub metadata: Option<Vec<MetadataRow>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct FileRow {
+    pub path: String,
+    pub bytes: u64,
+    pub version: u32,
+    pub alignment: u32,
+    pub tensors: usize,
+}
+
+/// Tensors of one type.
+#[derive(Debug, Serialize)]
+pub struct TypeRow {
+    pub ty: &'static str,
+    pub tensors: usize,
+    pub parameters: u64,
+    pub bytes: u64,
+}
+
+/// Tensors of one class.
+#[derive(Debug, Serialize)]
+pub struct ClassRow {
+    pub class: Class,
+    pub tensors: usize,
+    pub parameters: u64,
+    pub bytes: u64,
+    pub bits_per_weight: f64,
+    /// Type → number of tensors.
+    pub types: BTreeMap<&'static str, usize>,
+}
+
+/// The routed experts of one layer: type and bytes of each class that the layer has.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct LayerRow {
+    pub layer: u32,
+    pub experts: BTreeMap<Class, (&'static str, u64)>,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TokenizerFacts {
+    pub model: String,
+    pub pre: Option<String>,
+    pub tokens: usize,
+    pub merges: Option<usize>,
+    /// Kind of token → how many there are.
+    #[serde(serialize_with = "as_map")]
+    pub kinds: Vec<(&'static str, usize)>,
+    /// Role (`bos`, `eos`, …) → id and text.
+    pub special: BTreeMap<String, (u64, Option<String>)>,
+    pub add_bos: Option<bool>,
+    pub add_eos: Option<bool>,
+    pub chat_template_bytes: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TensorRow {
+    pub name: String,
+    pub ty: &'static str,
+    /// ggml order: the first dimension is the contiguous one.
+    pub shape: Vec<u64>,
+    pub bytes: u64,
+    /// Which of the files, from 0.
+    pub file: usize,
+    /// Bytes from the start of that file.
+    pub offset: u64,
+}
+
+#[derive(Debug)]
+pub struct MetadataRow {
+    pub key: String,
+    pub ty: String,
+    /// Short enough for a line.
+    pub text: String,
+    pub json: Json,
+}
+
+/// What to put into a report beside the summary.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Detail {
+    pub tensors: bool,
+    pub metadata: bool,
+}
+
+impl Inspection {
+    /// Opens the model at `path` and reports on it, reading headers only.
+    pub fn open(path: &Path, detail: Detail) -> Result<Inspection, gguf::Error> {
+        Ok(Inspection::of(&Gguf::open(path)?, detail))
+    }
+
+    /// As [`open`](Self::open), and reads all tensor data; `progress` is called with the bytes to
+    /// read in all and those just read.
+    pub fn open_and_check(
+        path: &Path,
+        detail: Detail,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<Inspection, gguf::Error> {
+        let gguf = Gguf::open(path)?;
+        let mut report = Inspection::of(&gguf, detail);
+        let total = report.tensor_bytes;
+        report.problems.extend(soundness::data_problems(&gguf, &|bytes| progress(total, bytes)));
+        report.data_checked = true;
+        Ok(report)
+    }
+
+    /// One metadata value: a string as it is, anything else as JSON.
+    pub fn value_of(path: &Path, key: &str) -> Result<Option<Vec<u8>>, gguf::Error> {
+        let gguf = Gguf::open(path)?;
+        Ok(gguf.metadata().value(key).map(|value| match value {
+            Value::String(bytes) => bytes.to_owned(),
+            other => json_of(other).to_string().into_bytes(),
+        }))
+    }
+
+    /// An error if anything is wrong with the model.
+    pub fn sound(&self, path: &Path) -> Result<(), Unsound> {
+        match self.problems.first() {
+            None => Ok(()),
+            Some(first) => {
+                Err(Unsound { path: path.display().to_string(), count: self.problems.len(), first: first.clone() })
+            }
+        }
+    }
+
+    fn of(gguf: &Gguf, detail: Detail) -> Inspection {
+        let metadata = gguf.metadata();
+        let hparams = Hparams::read(metadata);
+        let tensors: Vec<(&TensorInfo, Role)> = gguf.tensors().map(|t| (t.info, Role::of(&t.info.name))).collect();
+        let total = Sum::of(tensors.iter().map(|(info, _)| *info));
+        let routed = Sum::of(tensors.iter().filter(|(_, role)| role.class.is_routed()).map(|(info, _)| *info));
+        Inspection {
+            name: metadata.get::<&str>("general.name").ok().flatten().map(str::to_owned),
+            architecture: hparams.architecture.clone(),
+            in_words: hparams.in_words(),
+            hyperparameters: hparams.keys().map(|(key, value)| (key.to_owned(), json_of_scalar(value))).collect(),
+            parameters: total.parameters,
+            parameters_active: total.parameters - routed.parameters + active(routed.parameters, &hparams),
+            bytes: gguf.n_bytes(),
+            tensor_bytes: total.bytes,
+            bits_per_weight: total.bits_per_weight(),
+            files: files(gguf),
+            types: types(&tensors),
+            classes: classes(&tensors),
+            routed_layers: routed_layers(&tensors),
+            tokenizer: tokenizer(metadata),
+            problems: soundness::problems(gguf, &hparams),
+            data_checked: false,
+            tensors: detail.tensors.then(|| tensor_rows(gguf)),
+            metadata: detail.metadata.then(|| metadata.iter().map(metadata_row).collect()),
+        }
+    }
+}
+
+/// Of the routed experts' parameters, those that one token uses.
+fn active(routed: u64, hparams: &Hparams) -> u64 {
+    match (hparams.count("expert_used_count"), hparams.count("expert_count")) {
+        (Some(used), Some(experts)) if used <= experts && experts > 0 => {
+            (u128::from(routed) * u128::from(used) / u128::from(experts)) as u64
+        }
+        _ => routed,
+    }
+}
+
+#[derive(Default)]
+struct Sum {
+    tensors: usize,
+    parameters: u64,
+    bytes: u64,
+}
+
+impl Sum {
+    fn of<'a>(tensors: impl Iterator<Item = &'a TensorInfo>) -> Sum {
+        tensors.fold(Sum::default(), |sum, info| Sum {
+            tensors: sum.tensors + 1,
+            parameters: sum.parameters.saturating_add(info.shape.n_elements().unwrap_or(0)),
+            bytes: sum.bytes.saturating_add(info.range.end - info.range.start),
+        })
+    }
+
+    fn bits_per_weight(&self) -> f64 {
+        if self.parameters == 0 { 0.0 } else { 8.0 * self.bytes as f64 / self.parameters as f64 }
+    }
+}
+
+fn files(gguf: &Gguf) -> Vec<FileRow> {
+    let row = |shard: &gguf::Shard| FileRow {
+        path: shard.path().display().to_string(),
+        bytes: shard.len(),
+        version: shard.header().version(),
+        alignment: shard.header().alignment(),
+        tensors: shard.header().tensors().len(),
+    };
+    gguf.shards().iter().map(row).collect()
+}
+
+fn types(tensors: &[(&TensorInfo, Role)]) -> Vec<TypeRow> {
+    let row = |ty: &TensorType| {
+        let sum = Sum::of(tensors.iter().map(|(info, _)| *info).filter(|info| info.ty == *ty));
+        TypeRow { ty: ty.name(), tensors: sum.tensors, parameters: sum.parameters, bytes: sum.bytes }
+    };
+    let mut rows: Vec<TypeRow> = TensorType::ALL.iter().map(row).filter(|row| row.tensors > 0).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    rows
+}
+
+fn classes(tensors: &[(&TensorInfo, Role)]) -> Vec<ClassRow> {
+    let row = |class: Class| {
+        let members = || tensors.iter().filter(move |(_, role)| role.class == class).map(|(info, _)| *info);
+        let sum = Sum::of(members());
+        let mut types = BTreeMap::new();
+        members().for_each(|info| *types.entry(info.ty.name()).or_default() += 1);
+        let bits_per_weight = sum.bits_per_weight();
+        ClassRow { class, tensors: sum.tensors, parameters: sum.parameters, bytes: sum.bytes, bits_per_weight, types }
+    };
+    Class::ALL.into_iter().map(row).filter(|row| row.tensors > 0).collect()
+}
+
+fn routed_layers(tensors: &[(&TensorInfo, Role)]) -> Vec<LayerRow> {
+    let mut layers: BTreeMap<u32, LayerRow> = BTreeMap::new();
+    for (info, role) in tensors.iter().filter(|(_, role)| role.class.is_routed()) {
+        let Some(layer) = role.layer else { continue };
+        let row = layers.entry(layer).or_insert_with(|| LayerRow { layer, experts: BTreeMap::new(), bytes: 0 });
+        let bytes = info.range.end - info.range.start;
+        row.experts.insert(role.class, (info.ty.name(), bytes));
+        row.bytes = row.bytes.saturating_add(bytes);
+    }
+    layers.into_values().collect()
+}
+
+fn tokenizer(metadata: Metadata<'_>) -> Option<TokenizerFacts> {
+    let text = |key: &str| metadata.get::<&str>(key).ok().flatten().map(str::to_owned);
+    let array = |key: &str| match metadata.value(key) {
+        Some(Value::Array(array)) => Some(array),
+        _ => None,
+    };
+    let model = text("tokenizer.ggml.model")?;
+    let tokens = array("tokenizer.ggml.tokens");
+    let token = |id: u64| match tokens?.iter().nth(usize::try_from(id).ok()?)? {
+        Value::String(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    };
+    let special = metadata.iter().filter_map(|(key, value)| {
+        let role = key.strip_prefix("tokenizer.ggml.")?.strip_suffix("_id")?;
+        let id = u64::try_from(value.as_integer()?).ok()?;
+        Some((role.trim_end_matches("_token").to_owned(), (id, token(id))))
+    });
+    Some(TokenizerFacts {
+        pre: text("tokenizer.ggml.pre"),
+        tokens: tokens.map_or(0, |tokens| tokens.len()),
+        merges: array("tokenizer.ggml.merges").map(|merges| merges.len()),
+        kinds: array("tokenizer.ggml.token_type").map(kinds).unwrap_or_default(),
+        special: special.collect(),
+        add_bos: metadata.get("tokenizer.ggml.add_bos_token").ok().flatten(),
+        add_eos: metadata.get("tokenizer.ggml.add_eos_token").ok().flatten(),
+        chat_template_bytes: text("tokenizer.chat_template").map(|template| template.len()),
+        model,
+    })
+}
+
+fn kinds(types: gguf::Array<'_>) -> Vec<(&'static str, usize)> {
+    const NAMES: [(i128, &str); 6] =
+        [(1, "normal"), (2, "unknown"), (3, "control"), (4, "user-defined"), (5, "unused"), (6, "byte")];
+    let mut counts = [0usize; NAMES.len()];
+    for id in types.iter().filter_map(|value| value.as_integer()) {
+        if let Some(count) = NAMES.iter().position(|(known, _)| *known == id).and_then(|at| counts.get_mut(at)) {
+            *count += 1;
+        }
+    }
+    NAMES.iter().zip(counts).map(|((_, name), count)| (*name, count)).filter(|(_, count)| *count > 0).collect()
+}
+
+fn tensor_rows(gguf: &Gguf) -> Vec<TensorRow> {
+    let row = |tensor: gguf::Tensor<'_>| TensorRow {
+        name: tensor.info.name.clone(),
+        ty: tensor.info.ty.name(),
+        shape: tensor.info.shape.dims().to_vec(),
+        bytes: tensor.data.len() as u64,
+        file: tensor.shard,
+        offset: tensor.info.range.start,
+    };
+    gguf.tensors().map(row).collect()
+}
+
+fn metadata_row((key, value): (&str, Value<'_>)) -> MetadataRow {
+    const SHOWN: usize = 6;
+    let (ty, text) = match value {
+        Value::Array(array) => {
+            let mut items: Vec<String> = array.iter().take(SHOWN).map(|item| json_of(item).to_string()).collect();
+            if array.len() > SHOWN {
+                items.push("…".to_owned());
+            }
+            (format!("{} × {}", array.len(), array.element()), format!("[{}]", items.join(", ")))
+        }
+        Value::String(bytes) => (value.ty().to_string(), String::from_utf8_lossy(bytes).into_owned()),
+        other => (other.ty().to_string(), json_of(other).to_string()),
+    };
+    MetadataRow { key: key.to_owned(), ty, text, json: json_of(value) }
+}
+
+/// Floats that JSON has no number for become strings; bytes that are not UTF-8, replacement characters.
+fn json_of(value: Value<'_>) -> Json {
+    match value {
+        Value::String(bytes) => String::from_utf8_lossy(bytes).into(),
+        Value::Array(array) => array.iter().map(json_of).collect(),
+        Value::Bool(b) => b.into(),
+        Value::F32(x) if x.is_finite() => json!(x),
+        Value::F32(x) => x.to_string().into(),
+        Value::F64(x) if x.is_finite() => json!(x),
+        Value::F64(x) => x.to_string().into(),
+        Value::U64(n) => n.into(),
+        integer => json!(integer.as_integer().and_then(|n| i64::try_from(n).ok())),
+    }
+}
+
+fn json_of_scalar(value: &Scalar) -> Json {
+    match value {
+        Scalar::Integer(n) => u64::try_from(*n).map_or_else(|_| json!(*n as i64), Json::from),
+        Scalar::Float(x) if x.is_finite() => json!(*x as f32),
+        Scalar::Float(x) => x.to_string().into(),
+        Scalar::Bool(b) => (*b).into(),
+        Scalar::Text(text) => text.as_str().into(),
+        Scalar::PerLayer(list) => list.iter().map(|x| json!(x)).collect(),
+    }
+}
+
+fn as_map<S: Serializer, V: Serialize>(pairs: &[(&'static str, V)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+}
+
+fn metadata_as_map<S: Serializer>(rows: &Option<Vec<MetadataRow>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(rows.iter().flatten().map(|row| (&row.key, &row.json)))
+}
