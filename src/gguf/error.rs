@@ -104,7 +104,7 @@ pub enum Fault {
     BigEndian(u32),
     #[error("GGUF version {0} is not supported; versions 2 and 3 are")]
     Version(u32),
-    #[error("the file ends inside {what}: {needed} bytes are needed, {left} are left")]
+    #[error("the file ends inside {what}: of {needed} bytes, {left} are there")]
     Truncated { what: &'static str, needed: u64, left: u64 },
     #[error("the number of {what} is {count}: more than a file of this size can hold")]
     Count { what: &'static str, count: i64 },
@@ -148,7 +148,7 @@ pub enum Fault {
     Misaligned { offset: u64, alignment: u64 },
     #[error("offset {0} plus size exceed what 64 bits can count")]
     OffsetOverflow(u64),
-    #[error("the data ends at byte {end}, but the file has {file_len}: {} bytes are missing", end - file_len)]
+    #[error("the data ends at byte {end}, but the file at byte {file_len}")]
     PastEnd { end: u64, file_len: u64 },
     #[error("the data overlaps that of '{}'", Escaped(.other))]
     Overlap { other: String },
@@ -157,9 +157,8 @@ pub enum Fault {
 impl Fault {
     fn advice(&self) -> &'static str {
         match self {
-            Fault::Truncated { .. } | Fault::PastEnd { .. } | Fault::Empty => {
-                "the file is incomplete: copy or download it again"
-            }
+            Fault::Empty => "copy or download it again",
+            Fault::Truncated { .. } | Fault::PastEnd { .. } => "the file is incomplete: copy or download it again",
             Fault::Magic(_) => "give a .gguf file",
             Fault::BigEndian(_) => "convert it with gguf-py's gguf_convert_endian",
             Fault::Version(1) => "convert the model again with a current converter",
@@ -174,14 +173,14 @@ impl Fault {
 /// What is wrong with a set of shards; `Error::path` is the shard that shows it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SplitFault {
-    #[error("shard {number} of {count} is missing: expected it as {}; download it again", Escaped(file))]
-    Missing { number: u64, count: u64, file: String },
+    #[error("shard {number} of {count} is missing: download it, or copy it here")]
+    Missing { number: u64, count: u64 },
     #[error(
         "this is shard {number} of {count}, but its name does not end in '{expected}', so the others \
          cannot be found: give all shards back the names that they were published under"
     )]
     Name { number: u64, count: u64, expected: String },
-    #[error("its name says shard {named}, its key split.no says {found}: a shard was renamed; download it again")]
+    #[error("by its name it is shard {named}, by its contents shard {found}: shards were renamed; download them again")]
     Number { named: u64, found: u64 },
     #[error("split.no is {number}, but split.count only {count}")]
     NumberTooHigh { number: u64, count: u64 },
@@ -215,7 +214,7 @@ pub enum MetadataError {
 fn magic(bytes: &[u8; 4]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if text.chars().all(|c| c.is_ascii_graphic()) => format!("'{text}'"),
-        _ => format!("the bytes {bytes:02x?}"),
+        _ => format!("the bytes {}", bytes.map(|byte| format!("{byte:02x}")).join(" ")),
     }
 }
 

@@ -14,7 +14,7 @@
 use super::error::{Error, Problem};
 use super::sigbus;
 use memmap2::{Advice, Mmap};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -79,11 +79,16 @@ fn open_regular(path: &Path) -> Result<File, Error> {
         std::io::ErrorKind::NotFound => Error::new(path, Problem::NotFound),
         _ => Error::new(path, Problem::Unreadable(e)),
     };
-    // Without O_NONBLOCK, opening a FIFO waits for a writer; on regular files it means nothing.
+    require_regular(path, std::fs::metadata(path).map_err(error)?.file_type())?;
+    // Should it have become a FIFO since: O_NONBLOCK keeps the open from waiting for a writer.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(error)?;
-    let ty = file.metadata().map_err(error)?.file_type();
+    require_regular(path, file.metadata().map_err(error)?.file_type())?;
+    Ok(file)
+}
+
+fn require_regular(path: &Path, ty: FileType) -> Result<(), Error> {
     let problem = match ty {
-        _ if ty.is_file() => return Ok(file),
+        _ if ty.is_file() => return Ok(()),
         _ if ty.is_dir() => "a folder",
         _ if ty.is_fifo() => "a FIFO",
         _ if ty.is_socket() => "a socket",

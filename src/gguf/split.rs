@@ -138,7 +138,7 @@ pub(super) fn open_all(path: &Path) -> Result<Vec<Shard>, Error> {
         }
     };
     if name.number != position.number + 1 {
-        return Err(shard.fault(SplitFault::Number { named: name.number, found: position.number }));
+        return Err(shard.fault(SplitFault::Number { named: name.number, found: position.number + 1 }));
     }
     let mut shards = Vec::new();
     let mut given = Some(shard);
@@ -167,10 +167,9 @@ pub(super) fn open_listed(paths: &[PathBuf]) -> Result<Vec<Shard>, Error> {
 }
 
 fn open_sibling(path: &Path, name: &ShardName, number: u64, count: u64) -> Result<Shard, Error> {
-    let file = name.sibling(number + 1);
-    let sibling = path.with_file_name(&file);
+    let sibling = path.with_file_name(name.sibling(number + 1));
     Shard::open(&sibling).map_err(|error| match error.problem {
-        Problem::NotFound => Error::new(&sibling, SplitFault::Missing { number: number + 1, count, file }),
+        Problem::NotFound => Error::new(&sibling, SplitFault::Missing { number: number + 1, count }),
         _ => error,
     })
 }
@@ -219,7 +218,7 @@ fn verify(shards: Vec<Shard>) -> Result<Vec<Shard>, Error> {
             return Err(shard.fault(SplitFault::Count { expected: expected.count, found: found.count }));
         }
         if found.number != number {
-            return Err(shard.fault(SplitFault::Number { named: number + 1, found: found.number }));
+            return Err(shard.fault(SplitFault::Number { named: number + 1, found: found.number + 1 }));
         }
         if found.tensors != expected.tensors {
             let fault = SplitFault::TensorCount { expected: expected.tensors, found: found.tensors };
@@ -231,8 +230,7 @@ fn verify(shards: Vec<Shard>) -> Result<Vec<Shard>, Error> {
     }
     if shards.len() as u64 != expected.count {
         let (number, count) = (shards.len() as u64 + 1, expected.count);
-        let file = format!("*{}", ShardName::suffix(number, count));
-        return Err(first.fault(SplitFault::Missing { number, count, file }));
+        return Err(first.fault(SplitFault::Missing { number, count }));
     }
     let found: u64 = shards.iter().map(|shard| shard.header.tensors().len() as u64).sum();
     if found != expected.tensors {

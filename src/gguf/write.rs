@@ -9,7 +9,7 @@ use super::types::{Shape, TensorType};
 use super::value::{Array, Value, ValueType};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -242,26 +242,37 @@ impl Output {
         fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<(), WriteError> {
         let alignment = self.alignment;
+        let (file, expected) = self.begin(name)?;
+        let mut counted = Counted { out: &mut file.out, bytes: 0 };
+        fill(&mut counted).map_err(|e| file_error(&file.partial, e))?;
+        let got = counted.bytes;
+        if got != expected {
+            return Err(WriteError::Length { name: name.to_owned(), expected, got });
+        }
+        let padding = expected.next_multiple_of(alignment) - expected;
+        std::io::copy(&mut std::io::repeat(0).take(padding), &mut file.out)
+            .map_err(|e| file_error(&file.partial, e))?;
+        Ok(())
+    }
+
+    /// Leaves a hole for a tensor: it reads as zeros and takes no room on the disk.
+    pub fn write_hole(&mut self, name: &str) -> Result<(), WriteError> {
+        let alignment = self.alignment;
+        let (file, len) = self.begin(name)?;
+        let skipped = i64::try_from(len.next_multiple_of(alignment)).map_err(std::io::Error::other);
+        skipped.and_then(|n| file.out.seek_relative(n)).map_err(|e| file_error(&file.partial, e))
+    }
+
+    /// The file that takes the tensor `name`, which must be the next, and the tensor's bytes.
+    fn begin(&mut self, name: &str) -> Result<(&mut OpenFile, u64), WriteError> {
         let file = self.file_with_room()?;
-        let tensor = match file.and_then(|file| Some((file.tensors.pop()?, file))) {
-            Some((tensor, file)) if tensor.name == name => (tensor, file),
+        match file.and_then(|file| Some((file.tensors.pop()?, file))) {
+            Some((tensor, file)) if tensor.name == name => Ok((file, tensor.len)),
             other => {
                 let expected = other.map(|(tensor, _)| tensor.name);
-                return Err(WriteError::Order { got: name.to_owned(), expected });
+                Err(WriteError::Order { got: name.to_owned(), expected })
             }
-        };
-        let (Declared { len, .. }, file) = tensor;
-        let mut counted = Counted { out: &mut file.out, bytes: 0 };
-        let io = |source, path: &Path| WriteError::Io { path: path.to_owned(), source };
-        fill(&mut counted).map_err(|e| io(e, &file.partial))?;
-        let got = counted.bytes;
-        if got != len {
-            return Err(WriteError::Length { name: name.to_owned(), expected: len, got });
         }
-        let padding = len.next_multiple_of(alignment) - len;
-        std::io::copy(&mut std::io::Read::take(std::io::repeat(0), padding), &mut file.out)
-            .map_err(|e| io(e, &file.partial))?;
-        Ok(())
     }
 
     /// Completes the model: flushes it to the disk and gives all files their names.
@@ -272,7 +283,7 @@ impl Output {
         }
         self.close()?;
         for (partial, target) in &self.written {
-            std::fs::rename(partial, target).map_err(|source| WriteError::Io { path: target.clone(), source })?;
+            std::fs::rename(partial, target).map_err(|e| file_error(target, e))?;
         }
         self.done = true;
         if let Some((_, target)) = self.written.first() {
@@ -294,9 +305,14 @@ impl Output {
         let Some(OpenFile { target, partial, out, .. }) = self.open.take() else {
             return Ok(());
         };
-        let synced = out.into_inner().map_err(|e| e.into_error()).and_then(|file| file.sync_all());
+        let synced = out.into_inner().map_err(|e| e.into_error()).and_then(|mut file| {
+            // A hole at the end is part of the file too.
+            let len = file.stream_position()?;
+            file.set_len(len)?;
+            file.sync_all()
+        });
         self.written.push((partial.clone(), target));
-        synced.map_err(|source| WriteError::Io { path: partial, source })
+        synced.map_err(|e| file_error(&partial, e))
     }
 }
 
@@ -318,7 +334,7 @@ impl OpenFile {
         let partial = PathBuf::from(name);
         let error = |source: std::io::Error| match source.kind() {
             ErrorKind::AlreadyExists => WriteError::Exists(partial.clone()),
-            _ => WriteError::Io { path: partial.clone(), source },
+            _ => file_error(&partial, source),
         };
         let out = OpenOptions::new().write(true).create_new(true).open(&partial).map_err(error)?;
         let mut tensors = file.tensors;
@@ -334,15 +350,17 @@ impl OpenFile {
     }
 }
 
+fn file_error(path: &Path, source: std::io::Error) -> WriteError {
+    WriteError::Io { path: path.to_owned(), source }
+}
+
 /// A rename survives a power failure once the folder is on the disk too.
 fn sync_folder(file: &Path) -> Result<(), WriteError> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|source| WriteError::Io { path: folder.to_owned(), source })
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| file_error(folder, e))
 }
 
 struct Counted<'a> {

@@ -1,0 +1,38 @@
+//! What the black-box tests share: the program, models small and V3-sized, and bytes that no writer
+//! would produce.
+
+#![allow(dead_code)]
+
+pub mod models;
+pub mod raw;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+/// How the program ended and what it said.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None`: by a signal.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the program under test.
+pub fn cachalot<S: AsRef<OsStr>>(args: &[S]) -> Ended {
+    run(Command::new(env!("CARGO_BIN_EXE_cachalot")).args(args))
+}
+
+pub fn run(command: &mut Command) -> Ended {
+    let output = command.output().expect("the program starts");
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+pub fn inspect(path: &Path) -> Ended {
+    cachalot(&[OsStr::new("inspect"), path.as_os_str()])
+}
