@@ -131,7 +131,10 @@ impl Writer {
             return Err(WriteError::Exists(file.target.clone()));
         }
         files.reverse();
-        Ok(Output { waiting: files, open: None, written: Vec::new(), alignment: self.alignment.into(), done: false })
+        let mut output =
+            Output { waiting: files, open: None, written: Vec::new(), alignment: self.alignment.into(), done: false };
+        output.file_with_room()?;
+        Ok(output)
     }
 
     /// How many tensors go into each file.
@@ -265,13 +268,11 @@ impl Output {
 
     /// The file that takes the tensor `name`, which must be the next, and the tensor's bytes.
     fn begin(&mut self, name: &str) -> Result<(&mut OpenFile, u64), WriteError> {
-        let file = self.file_with_room()?;
-        match file.and_then(|file| Some((file.tensors.pop()?, file))) {
-            Some((tensor, file)) if tensor.name == name => Ok((file, tensor.len)),
-            other => {
-                let expected = other.map(|(tensor, _)| tensor.name);
-                Err(WriteError::Order { got: name.to_owned(), expected })
-            }
+        let order = |expected| WriteError::Order { got: name.to_owned(), expected };
+        let file = self.file_with_room()?.ok_or_else(|| order(None))?;
+        match file.tensors.pop_if(|tensor| tensor.name == name) {
+            Some(tensor) => Ok((file, tensor.len)),
+            None => Err(order(file.tensors.last().map(|tensor| tensor.name.clone()))),
         }
     }
 

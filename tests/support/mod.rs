@@ -1,7 +1,7 @@
 //! What the black-box tests share: the program, models small and V3-sized, and bytes that no writer
 //! would produce.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 pub mod models;
 pub mod raw;
