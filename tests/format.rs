@@ -83,6 +83,15 @@ fn ggml_reads_what_we_write() {
     }
 }
 
+/// The file that the README inspects; a change of it is a change of the format that we write.
+#[test]
+fn the_committed_file_is_what_the_writer_makes() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = fs::read(&write_tiny(&dir.path().join("tiny.gguf"), Split::None)[0]).unwrap();
+    let committed = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.gguf")).unwrap();
+    assert!(made == committed, "run `cargo run --example fuzz-seeds -- FOLDER` and copy whole.gguf");
+}
+
 #[test]
 fn every_type_of_tensor_and_value_survives() {
     let dir = tempfile::tempdir().unwrap();
