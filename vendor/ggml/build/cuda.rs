@@ -181,11 +181,13 @@ fn compile_all(
     let mut queue: Vec<&PathBuf> = files.iter().collect();
     queue.sort_by_key(|file| weight(file));
     let queue = Mutex::new(queue);
+    // A function, so that the lock is held for the taking alone, not for the compiling.
+    let next = || queue.lock().unwrap().pop();
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                while let Some(file) = queue.lock().unwrap().pop() {
+                while let Some(file) = next() {
                     let object = object_of(dir, file);
                     if object.exists() && !again {
                         continue;
