@@ -17,3 +17,4 @@ pub mod ggml;
 pub mod gguf;
 pub mod model;
 pub mod text;
+pub mod tokenizer;

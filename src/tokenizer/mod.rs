@@ -1,0 +1,5 @@
+//! Text to tokens and back.
+
+mod segment;
+
+pub use segment::Segment;
