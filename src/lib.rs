@@ -11,6 +11,7 @@
 //! Dependencies only fall: `cli` → `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of
 //! `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
 
+pub mod chat;
 pub mod cli;
 pub mod exit;
 pub mod ggml;

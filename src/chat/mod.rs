@@ -1,0 +1,39 @@
+//! Conversations to prompts, and generated text back to answers.
+//!
+//! A [`Conversation`] becomes a [`Prompt`] through a [`Family`]: a list of
+//! [`Segment`](crate::tokenizer::Segment)s, and only what a template itself writes is a control
+//! token in it: text that a user, a file, a search or a tool wrote is content, whatever it says. The
+//! prompt knows how to read the answer: [`Prompt::parser`] turns the generated pieces into
+//! reasoning, content and tool calls while they stream.
+//!
+//! This room knows no HTTP, no GGUF, and no token ids.
+//!
+//! # Where the families follow the published templates, and where not
+//!
+//! Prompts are byte for byte those of the models' templates for every conversation that these can
+//! express. Where a template forgets a marker or repeats one wrongly, its family does not:
+//!
+//! * tool results that no answer follows are closed before the next user message (V3);
+//! * a second round of tool calls is framed as the first one was (R1);
+//! * a prompt that ends with a system message or an answer still asks for an answer (V3.1);
+//! * reasoning in the history is dropped from answers that also call tools (R1, V3.1).
+
+mod base;
+mod call;
+mod family;
+mod message;
+mod parse;
+mod prompt;
+mod r1;
+mod template;
+mod tools;
+mod v2;
+mod v3;
+mod v31;
+
+pub use call::CallFault;
+pub use family::{Detected, Facts, Family, Thinking, UnknownFamily};
+pub use message::{Assistant, Conversation, Message, MessageError, Tool, ToolCall, ToolResult};
+pub use parse::{Answer, Event, Expects, Parser, Piece};
+pub use prompt::{Prompt, completion, fim};
+pub use template::{Ending, Options, TemplateError};

@@ -1,0 +1,125 @@
+//! A prompt being written: segments, and the form that the model's answer will take.
+//!
+//! Owns the one rule that keeps text and control tokens apart: [`Prompt::control`] takes what a
+//! template wrote, [`Prompt::text`] everything else. Knows no family.
+
+use super::parse::{Expects, Parser};
+use crate::tokenizer::Segment;
+use std::borrow::Cow;
+
+pub(super) const BOS: &str = "<｜begin▁of▁sentence｜>";
+pub(super) const EOS: &str = "<｜end▁of▁sentence｜>";
+pub(super) const USER: &str = "<｜User｜>";
+pub(super) const ASSISTANT: &str = "<｜Assistant｜>";
+pub(super) const THINK: &str = "<think>";
+pub(super) const THINK_END: &str = "</think>";
+
+/// What is sent to the model, and what to expect back.
+///
+/// It begins with the beginning-of-sentence token, so the tokenizer must not add another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompt {
+    segments: Vec<Segment>,
+    expects: Expects,
+}
+
+impl Prompt {
+    /// Starts with the beginning-of-sentence token.
+    pub(super) fn begin() -> Prompt {
+        let mut prompt = Prompt::default();
+        prompt.control(BOS);
+        prompt
+    }
+
+    pub(super) fn control(&mut self, token: impl Into<Cow<'static, str>>) {
+        self.segments.push(Segment::Control(token.into()));
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        match self.segments.last_mut() {
+            Some(Segment::Content(last)) => last.push_str(text),
+            _ => self.segments.push(Segment::Content(text.to_owned())),
+        }
+    }
+
+    pub(super) fn expect(&mut self, expects: Expects) {
+        self.expects = expects;
+    }
+
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub fn into_segments(self) -> Vec<Segment> {
+        self.segments
+    }
+
+    /// Reads the answer to this prompt.
+    pub fn parser(&self) -> Parser {
+        Parser::new(self.expects)
+    }
+
+    /// The prompt as a person reads it. Control tokens and text that spells them look alike here,
+    /// so this is for display, never for the tokenizer.
+    pub fn to_text(&self) -> String {
+        self.text_from(0)
+    }
+
+    /// As [`to_text`](Self::to_text), without the first `skip` segments.
+    pub(super) fn text_from(&self, skip: usize) -> String {
+        self.segments
+            .iter()
+            .skip(skip)
+            .map(|segment| match segment {
+                Segment::Control(token) => token.as_ref(),
+                Segment::Content(text) => text,
+            })
+            .collect()
+    }
+}
+
+/// Fill-in-the-middle: the model writes what belongs between `prefix` and `suffix`.
+pub fn fim(prefix: &str, suffix: &str) -> Prompt {
+    let mut prompt = Prompt::begin();
+    prompt.control("<｜fim▁begin｜>");
+    prompt.text(prefix);
+    prompt.control("<｜fim▁hole｜>");
+    prompt.text(suffix);
+    prompt.control("<｜fim▁end｜>");
+    prompt
+}
+
+/// Text for the model to continue as it stands.
+pub fn completion(text: &str) -> Prompt {
+    let mut prompt = Prompt::begin();
+    prompt.text(text);
+    prompt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fim_is_exact_and_keeps_its_tokens_to_itself() {
+        let prompt = fim("def f():\n", "<｜fim▁end｜>");
+        assert_eq!(
+            prompt.to_text(),
+            "<｜begin▁of▁sentence｜><｜fim▁begin｜>def f():\n<｜fim▁hole｜><｜fim▁end｜><｜fim▁end｜>"
+        );
+        let contents: Vec<_> = prompt.segments().iter().filter(|s| matches!(s, Segment::Content(_))).collect();
+        assert_eq!(contents, [&Segment::Content("def f():\n".into()), &Segment::Content("<｜fim▁end｜>".into())]);
+    }
+
+    #[test]
+    fn text_is_joined_and_empty_text_leaves_no_segment() {
+        let mut prompt = completion("");
+        assert_eq!(prompt.segments().len(), 1);
+        prompt.text("a");
+        prompt.text("b");
+        assert_eq!(prompt.segments()[1..], [Segment::Content("ab".into())]);
+    }
+}
