@@ -6,6 +6,8 @@
 //! prompt knows how to read the answer: [`Prompt::parser`] turns the generated pieces into
 //! reasoning, content and tool calls while they stream.
 //!
+//! [`official`] and [`search`] hold the texts that DeepSeek's own applications send.
+//!
 //! This room knows no HTTP, no GGUF, and no token ids.
 //!
 //! # Where the families follow the published templates, and where not
@@ -22,9 +24,11 @@ mod base;
 mod call;
 mod family;
 mod message;
+pub mod official;
 mod parse;
 mod prompt;
 mod r1;
+pub mod search;
 mod template;
 mod tools;
 mod v2;
