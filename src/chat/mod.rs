@@ -1,6 +1,7 @@
 //! Conversations to prompts, and generated text back to answers.
 //!
-//! A [`Conversation`] becomes a [`Prompt`] through a [`Family`]: a list of
+//! A [`Conversation`] becomes a [`Prompt`] through a [`Family`], which is code, or through a
+//! [`FileTemplate`], the Jinja text of the model's file. Either way the prompt is a list of
 //! [`Segment`](crate::tokenizer::Segment)s, and only what a template itself writes is a control
 //! token in it: text that a user, a file, a search or a tool wrote is content, whatever it says. The
 //! prompt knows how to read the answer: [`Prompt::parser`] turns the generated pieces into
@@ -23,6 +24,7 @@
 mod base;
 mod call;
 mod family;
+mod jinja;
 mod message;
 pub mod official;
 mod parse;
@@ -37,6 +39,7 @@ mod v31;
 
 pub use call::CallFault;
 pub use family::{Detected, Facts, Family, Thinking, UnknownFamily};
+pub use jinja::{Agreement, FileTemplate, JinjaError, SpecialTokens};
 pub use message::{Assistant, Conversation, Message, MessageError, Tool, ToolCall, ToolResult};
 pub use parse::{Answer, Event, Expects, Parser, Piece};
 pub use prompt::{Prompt, completion, fim};
