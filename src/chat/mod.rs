@@ -29,6 +29,8 @@ mod message;
 pub mod official;
 mod parse;
 mod prompt;
+#[cfg(test)]
+mod properties;
 mod r1;
 pub mod search;
 mod template;
