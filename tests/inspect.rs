@@ -96,6 +96,25 @@ fn one_key_whole_and_nothing_else() {
 }
 
 #[test]
+fn the_chat_family_is_told_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    let of = |raw: Raw| {
+        fs::write(&path, raw.bytes()).unwrap();
+        json(&path, &[])["chat_family"].clone()
+    };
+    let raw = |name: &str| Raw::new_arch("deepseek2").text("general.name", name).text("tokenizer.ggml.model", "gpt2");
+    assert_eq!(of(raw("DeepSeek-R1")), "r1");
+    assert_eq!(of(raw("DeepSeek-V3-Base")), "base");
+    let template = "{{'<｜User｜>' + message['content'] + '<｜Assistant｜>'}}";
+    assert_eq!(of(raw("x").text("tokenizer.chat_template", template)), "v3");
+    assert_eq!(of(Raw::new_arch("llama").text("tokenizer.ggml.model", "gpt2")), Json::Null);
+    fs::write(&path, raw("DeepSeek-V3-0324").bytes()).unwrap();
+    let text = inspect(&path).stdout;
+    assert!(text.contains("chat family   v3: no known chat template; its name says V2.5 or V3"), "{text}");
+}
+
+#[test]
 fn any_architecture() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");

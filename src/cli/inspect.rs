@@ -2,10 +2,12 @@
 
 use super::output::{Table, answer};
 use super::size::{binary, count, exact};
+use crate::chat::{Detected, Facts, Family};
 use crate::model::{Class, Detail, Inspection, LayerRow, TokenizerFacts};
 use crate::text::Escaped;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Serialize, Serializer};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -50,11 +52,35 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         false => Inspection::open(&args.file, detail)?,
     };
     let text = match args.json {
-        true => serde_json::to_string_pretty(&report)? + "\n",
+        true => serde_json::to_string_pretty(&Output { chat_family: chat_family(&report), report: &report })? + "\n",
         false => render(&report),
     };
     answer(text.as_bytes())?;
     Ok(report.sound(&args.file)?)
+}
+
+/// The report as JSON, with what only the chat templates know.
+#[derive(Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    report: &'a Inspection,
+    #[serde(serialize_with = "as_name")]
+    chat_family: Option<Detected>,
+}
+
+fn as_name<S: Serializer>(detected: &Option<Detected>, serializer: S) -> Result<S::Ok, S::Error> {
+    detected.map(|detected| detected.family.name()).serialize(serializer)
+}
+
+/// The prompt format that the program would use; `None` for architectures that it cannot run.
+fn chat_family(report: &Inspection) -> Option<Detected> {
+    let tokenizer = report.tokenizer.as_ref().filter(|_| report.architecture.as_deref() == Some("deepseek2"))?;
+    let special_tokens: Vec<&str> = tokenizer.special_tokens.iter().map(String::as_str).collect();
+    Some(Family::detect(&Facts {
+        template: tokenizer.chat_template.as_deref(),
+        special_tokens: &special_tokens,
+        name: report.name.as_deref(),
+    }))
 }
 
 fn check(args: &Args, detail: Detail) -> anyhow::Result<Inspection> {
@@ -78,7 +104,7 @@ fn render(report: &Inspection) -> String {
         section(&mut text, "Routed experts by layer", &by_layer(&report.routed_layers));
     }
     if let Some(tokenizer) = &report.tokenizer {
-        section(&mut text, "Tokenizer", &tokenizer_lines(tokenizer));
+        section(&mut text, "Tokenizer", &tokenizer_lines(tokenizer, chat_family(report)));
     }
     if report.files.len() > 1 {
         section(&mut text, "Files", &files(report));
@@ -181,7 +207,7 @@ fn by_layer(layers: &[LayerRow]) -> String {
     table.render("  ")
 }
 
-fn tokenizer_lines(facts: &TokenizerFacts) -> String {
+fn tokenizer_lines(facts: &TokenizerFacts, family: Option<Detected>) -> String {
     let pre = facts.pre.as_deref().map_or(String::new(), |pre| format!(", pre-tokenizer {}", shown(pre)));
     let merges = facts.merges.map_or(String::new(), |n| format!(", {} merges", exact(n as u64)));
     let kinds: Vec<String> = facts.kinds.iter().map(|(kind, n)| format!("{} {kind}", exact(*n as u64))).collect();
@@ -200,6 +226,7 @@ fn tokenizer_lines(facts: &TokenizerFacts) -> String {
         "chat template",
         facts.chat_template_bytes.map_or("none".to_owned(), |n| format!("{} bytes", exact(n as u64))),
     ));
+    lines.extend(family.map(|detected| ("chat family", format!("{} ({})", detected, detected.family.models()))));
     let line = |(label, value): (&str, String)| format!("  {:<13} {value}\n", shown(label));
     lines.into_iter().filter(|(_, value)| !value.is_empty()).map(line).collect()
 }

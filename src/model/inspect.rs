@@ -91,6 +91,12 @@ pub struct TokenizerFacts {
     pub add_bos: Option<bool>,
     pub add_eos: Option<bool>,
     pub chat_template_bytes: Option<usize>,
+    /// For whoever runs it; too long for a report.
+    #[serde(skip)]
+    pub chat_template: Option<String>,
+    /// The texts of control and user-defined tokens.
+    #[serde(skip)]
+    pub special_tokens: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -284,17 +290,30 @@ fn tokenizer(metadata: Metadata<'_>) -> Option<TokenizerFacts> {
         let id = u64::try_from(value.as_integer()?).ok()?;
         Some((role.trim_end_matches("_token").to_owned(), (id, token(id))))
     });
+    let chat_template = text("tokenizer.chat_template");
+    let types = array("tokenizer.ggml.token_type");
     Some(TokenizerFacts {
         pre: text("tokenizer.ggml.pre"),
         tokens: tokens.map_or(0, |tokens| tokens.len()),
         merges: array("tokenizer.ggml.merges").map(|merges| merges.len()),
-        kinds: array("tokenizer.ggml.token_type").map(kinds).unwrap_or_default(),
+        kinds: types.map(kinds).unwrap_or_default(),
         special: special.collect(),
         add_bos: metadata.get("tokenizer.ggml.add_bos_token").ok().flatten(),
         add_eos: metadata.get("tokenizer.ggml.add_eos_token").ok().flatten(),
-        chat_template_bytes: text("tokenizer.chat_template").map(|template| template.len()),
+        chat_template_bytes: chat_template.as_ref().map(String::len),
+        chat_template,
+        special_tokens: tokens.zip(types).map(|(tokens, types)| special_tokens(tokens, types)).unwrap_or_default(),
         model,
     })
+}
+
+fn special_tokens(tokens: gguf::Array<'_>, types: gguf::Array<'_>) -> Vec<String> {
+    let is_special = |ty: &Value<'_>| matches!(ty.as_integer(), Some(3 | 4));
+    let text = |token| match token {
+        Value::String(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
+        _ => None,
+    };
+    tokens.iter().zip(types.iter()).filter(|(_, ty)| is_special(ty)).filter_map(|(token, _)| text(token)).collect()
 }
 
 fn kinds(types: gguf::Array<'_>) -> Vec<(&'static str, usize)> {
