@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::Instant;
 
 #[derive(Deserialize)]
 struct VocabularyFile {
@@ -101,6 +102,26 @@ fn long_runs_come_back_whole() {
                 let ids = tokenizer.encode_content(&text);
                 assert_eq!(tokenizer.decode(&ids, ControlTokens::Hidden).unwrap(), text);
             }
+        }
+    }
+}
+
+/// Prints what 16 and 32 MiB of one thing take, to be read by a person:
+/// `cargo test --release --test tokenizer -- --ignored --nocapture mebibytes`
+#[test]
+#[ignore = "takes a minute and gigabytes"]
+fn mebibytes_of_one_thing() {
+    for pre in ["deepseek-v3", "deepseek-llm", "deepseek-coder"] {
+        let tokenizer = tokenizer(pre, &[]);
+        for unit in ["a", "x", " ", "7", "🐋", "深", "\n", "!"] {
+            let seconds = [16, 32].map(|mebibytes| {
+                let text = unit.repeat((mebibytes << 20) / unit.len());
+                let start = Instant::now();
+                std::hint::black_box(tokenizer.encode_content(&text));
+                start.elapsed().as_secs_f64()
+            });
+            let factor = seconds[1] / seconds[0];
+            println!("{pre:<15} {unit:<3?} 16 MiB {:5.2} s, 32 MiB {:5.2} s, × {factor:.2}", seconds[0], seconds[1]);
         }
     }
 }

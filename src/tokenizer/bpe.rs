@@ -5,6 +5,7 @@
 
 use super::byte_level;
 use super::error::Error;
+use super::long_word::{LongWord, Merge, Merges};
 use std::collections::HashMap;
 use std::ops::Range;
 use tokenizers::Model;
@@ -14,53 +15,67 @@ use tokenizers::models::bpe::{BPE, Vocab};
 const MAX_REMEMBERED_LEN: usize = 64;
 /// Words remembered for one text. The first are the frequent ones.
 const MAX_REMEMBERED: usize = 1 << 16;
+/// Words longer than this are merged by [`LongWord`].
+const MAX_SHORT_LEN: usize = 4096;
 
 pub(super) struct Bpe {
     model: BPE,
+    /// The model's merges, for long words.
+    merges: Merges,
+    byte_ids: [u32; 256],
 }
 
 impl Bpe {
     /// `tokens` are the normal ones; `merges` are lines of two of them, the first to merge first.
     pub(super) fn new<'a>(tokens: impl Iterator<Item = (&'a str, u32)>, merges: &[&str]) -> Result<Bpe, Error> {
         let vocab: Vocab = tokens.map(|(text, id)| (text.to_owned(), id)).collect();
-        // Bytes that UTF-8 never has are lacking in the vocabularies of V2.
-        for byte in (0..=u8::MAX).filter(|&byte| byte_level::is_in_utf8(byte)) {
-            if !vocab.contains_key(byte_level::char_of(byte).encode_utf8(&mut [0; 4])) {
-                return Err(Error::MissingByte { byte });
+        let mut byte_ids = [u32::MAX; 256];
+        for (byte, id) in (0..=u8::MAX).zip(&mut byte_ids) {
+            match vocab.get(byte_level::char_of(byte).encode_utf8(&mut [0; 4])) {
+                Some(&found) => *id = found,
+                None if byte_level::is_in_utf8(byte) => return Err(Error::MissingByte { byte }),
+                // V2's vocabulary lacks the bytes that no text has.
+                None => {}
             }
         }
-        let pairs =
-            merges.iter().enumerate().map(|(rank, merge)| pair(rank, merge, &vocab)).collect::<Result<_, _>>()?;
+        let mut pairs = Vec::with_capacity(merges.len());
+        let mut by_pair = Merges::with_capacity(merges.len());
+        for (rank, text) in (0..).zip(merges) {
+            let (left, right) = halves(text).ok_or_else(|| Error::MergeForm { rank, text: (*text).to_owned() })?;
+            // The crate relies on all three being there.
+            let id = |token: &str| {
+                let unknown = || Error::MergeToken { rank, text: (*text).to_owned(), token: token.to_owned() };
+                vocab.get(token).copied().ok_or_else(unknown)
+            };
+            let (pair, made) = ((id(left)?, id(right)?), id(&[left, right].concat())?);
+            by_pair.insert(pair, Merge { rank, made });
+            pairs.push((left.to_owned(), right.to_owned()));
+        }
         // The crate's own memory is for each thread, for ever; ours ends with the text.
         let builder = BPE::builder().vocab_and_merges(vocab, pairs).cache_capacity(0);
-        Ok(Bpe { model: builder.build().map_err(Error::Merges)? })
+        Ok(Bpe { model: builder.build().map_err(Error::Merges)?, merges: by_pair, byte_ids })
     }
 
     /// An encoder for words of texts that live for `'t`.
     pub(super) fn encoder<'t>(&self) -> Encoder<'_, 't> {
-        Encoder { model: &self.model, seen: HashMap::new(), spelled: String::new(), ids: Vec::new() }
+        Encoder { bpe: self, seen: HashMap::new(), spelled: String::new(), ids: Vec::new() }
+    }
+
+    fn merge_long(&self, word: &str) -> Vec<u32> {
+        let ids = word.bytes().map(|byte| self.byte_ids[usize::from(byte)]).collect();
+        LongWord::new(ids, &self.merges).merge()
     }
 }
 
-/// The two tokens of a merge. Both, and what they make, are in the vocabulary: the crate relies on it.
-fn pair(rank: usize, merge: &str, vocab: &Vocab) -> Result<(String, String), Error> {
-    // From the second byte: the left token has one at least.
-    let space = merge.bytes().skip(1).position(|byte| byte == b' ').map(|at| at + 1);
-    let (left, right) = space
-        .and_then(|at| Some((merge.get(..at)?, merge.get(at + 1..)?)))
-        .ok_or_else(|| Error::MergeForm { rank, text: merge.to_owned() })?;
-    let made = [left, right].concat();
-    for token in [left, right, &made] {
-        if !vocab.contains_key(token) {
-            return Err(Error::MergeToken { rank, text: merge.to_owned(), token: token.to_owned() });
-        }
-    }
-    Ok((left.to_owned(), right.to_owned()))
+/// The two tokens of a merge. The left one has a byte at least, so a space there belongs to it.
+fn halves(merge: &str) -> Option<(&str, &str)> {
+    let space = merge.bytes().skip(1).position(|byte| byte == b' ')?.checked_add(1)?;
+    Some((merge.get(..space)?, merge.get(space + 1..)?))
 }
 
 /// Encodes the words of a text, one after the other.
 pub(super) struct Encoder<'b, 't> {
-    model: &'b BPE,
+    bpe: &'b Bpe,
     /// Where in `ids` those of a word are that came before.
     seen: HashMap<&'t str, Range<usize>>,
     /// The word in the byte-level alphabet; kept for its memory.
@@ -84,9 +99,14 @@ impl<'t> Encoder<'_, 't> {
     }
 
     fn merge(&mut self, word: &str) {
+        // The places in a long word are of 32 bits.
+        if word.len() > MAX_SHORT_LEN && u32::try_from(word.len()).is_ok_and(|len| len < u32::MAX) {
+            self.ids.append(&mut self.bpe.merge_long(word));
+            return;
+        }
         self.spelled.clear();
         self.spelled.extend(word.bytes().map(byte_level::char_of));
-        let tokens = self.model.tokenize(&self.spelled).expect("every byte has its token");
+        let tokens = self.bpe.model.tokenize(&self.spelled).expect("every byte has its token");
         self.ids.extend(tokens.iter().map(|token| token.id));
     }
 }
@@ -94,6 +114,8 @@ impl<'t> Encoder<'_, 't> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::tests::cases;
+    use proptest::prelude::*;
 
     /// The bytes at their own numbers, then `more`.
     fn bpe(more: &[&str], merges: &[&str]) -> Result<Bpe, Error> {
@@ -117,10 +139,34 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_whole_too() {
+    fn words_of_any_length_are_whole() {
         let bpe = bpe(&["aa"], &["a a"]).unwrap();
-        let word = "a".repeat(MAX_REMEMBERED_LEN + 1);
-        assert_eq!(encode(&bpe, &[&word]).len(), MAX_REMEMBERED_LEN / 2 + 1);
+        for len in [MAX_REMEMBERED_LEN, MAX_SHORT_LEN] {
+            for len in [len, len + 1] {
+                let word = "a".repeat(len);
+                assert_eq!(encode(&bpe, &[&word, &word]).len(), len.div_ceil(2) * 2);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        /// Any merges, in any order: also such as no training would give.
+        #[test]
+        fn long_words_merge_like_short_ones(
+            merges in prop::collection::vec(("[abc]{1,4}", "[abc]{1,4}"), 0..24), word in "[abc]{0,40}",
+        ) {
+            let mut tokens: Vec<String> = merges.iter().flat_map(|(l, r)| [l.clone(), r.clone(), l.clone() + r]).collect();
+            tokens.retain(|token| token.len() > 1);
+            tokens.sort();
+            tokens.dedup();
+            let merges: Vec<String> = merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
+            let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+            let merges: Vec<&str> = merges.iter().map(String::as_str).collect();
+            let bpe = bpe(&tokens, &merges).unwrap();
+            prop_assert_eq!(bpe.merge_long(&word), encode(&bpe, &[&word]));
+        }
     }
 
     #[test]

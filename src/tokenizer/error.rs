@@ -27,9 +27,9 @@ pub enum Error {
     #[error("no token for the byte {byte:#04x} ('{}'): some text could not be spelled", byte_level::char_of(*.byte))]
     MissingByte { byte: u8 },
     #[error("merge {rank}, '{}', is not two tokens with a space between", Escaped(text))]
-    MergeForm { rank: usize, text: String },
+    MergeForm { rank: u32, text: String },
     #[error("merge {rank}, '{}', needs '{}', which is no ordinary token", Escaped(text), Escaped(token))]
-    MergeToken { rank: usize, text: String, token: String },
+    MergeToken { rank: u32, text: String, token: String },
     #[error("{key} is {id}, but the vocabulary ends before {n_tokens}")]
     IdRange { key: &'static str, id: u32, n_tokens: usize },
     #[error("the special tokens cannot be searched for: {0}")]

@@ -10,6 +10,7 @@ mod bpe;
 mod byte_level;
 mod decode;
 mod error;
+mod long_word;
 mod segment;
 mod special;
 mod split;
