@@ -3,6 +3,7 @@
 use crate::ggml::MissingFeatures;
 use crate::gguf;
 use crate::model;
+use crate::tokenizer;
 
 /// How the program ends. The numbers are documented in the README and are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,19 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<gguf::MetadataError>() || cause.is::<model::Unsound>() {
         return Some(Exit::Damaged);
     }
+    if let Some(error) = cause.downcast_ref::<tokenizer::OpenError>() {
+        return match error {
+            tokenizer::OpenError::Gguf(error) => classify(error),
+            tokenizer::OpenError::Vocabulary { .. } => Some(Exit::Damaged),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<BadInput>() {
+        return Some(match error {
+            BadInput::Argument(_) => Exit::Usage,
+            BadInput::Faulty { .. } => Exit::Damaged,
+            BadInput::Unreadable { .. } => Exit::NotFound,
+        });
+    }
     if cause.is::<gguf::WriteError>() {
         return Some(Exit::CannotWrite);
     }
@@ -50,6 +64,19 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         });
     }
     None
+}
+
+/// Input that a command cannot use.
+#[derive(Debug, thiserror::Error)]
+pub enum BadInput {
+    /// It was typed.
+    #[error("{0}")]
+    Argument(String),
+    /// It stood in a file or came through a pipe.
+    #[error("{name}: {fault}")]
+    Faulty { name: String, fault: String },
+    #[error("{name}: cannot be read: {error}")]
+    Unreadable { name: String, error: std::io::Error },
 }
 
 /// Standard output took no more.

@@ -4,14 +4,15 @@
 //!
 //! - `cli`: flags to commands, one file a command; output discipline.
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
-//! - `tokenizer`: text to tokens and back.
 //! - `model`: what a GGUF file means: tensor classes, hyperparameters, the report of `inspect`.
+//! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
 //! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
 //!
-//! Dependencies only fall: `cli` → `chat` → `tokenizer`; `cli` → `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of
-//! `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
+//! Dependencies only fall: `cli` → `chat` → `tokenizer` → `gguf`; `cli` → `model` → `gguf`, `ggml` →
+//! `ggml-sys`. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of
+//! files, nowhere else.
 
 pub mod chat;
 pub mod cli;

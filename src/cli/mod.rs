@@ -3,9 +3,12 @@
 //! stdout carries the answer and nothing else; messages, progress and errors go to stderr. Nothing
 //! here knows a tensor.
 
+mod detokenize;
+mod input;
 mod inspect;
 mod output;
 mod size;
+mod tokenize;
 
 use crate::exit::Exit;
 use crate::ggml;
@@ -29,6 +32,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Args),
+    Tokenize(tokenize::Args),
+    Detokenize(detokenize::Args),
 }
 
 const EXIT_CODES: &str = "\
@@ -60,6 +65,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     ggml::check_cpu()?;
     match command {
         Command::Inspect(args) => inspect::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Detokenize(args) => detokenize::run(&args),
     }
 }
 

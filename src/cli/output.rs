@@ -2,12 +2,30 @@
 
 use crate::exit::Unwritable;
 use crate::text::Escaped;
-use std::io::Write;
+use std::io::{BufWriter, StdoutLock, Write};
 
 /// Writes to stdout, whole; an error is [`Unwritable`], which knows a closed pipe from a full disk.
 pub(super) fn answer(bytes: &[u8]) -> Result<(), Unwritable> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(Unwritable)
+}
+
+/// Stdout for an answer that comes in parts.
+pub(super) struct Parts(BufWriter<StdoutLock<'static>>);
+
+impl Parts {
+    pub(super) fn new() -> Parts {
+        Parts(BufWriter::new(std::io::stdout().lock()))
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Unwritable> {
+        self.0.write_all(bytes).map_err(Unwritable)
+    }
+
+    /// Lets the reader see what there is so far.
+    pub(super) fn flush(&mut self) -> Result<(), Unwritable> {
+        self.0.flush().map_err(Unwritable)
+    }
 }
 
 /// One line on stderr, under the program's name. What a file put into it cannot steer the terminal.

@@ -2,8 +2,9 @@
 
 use super::byte_level;
 use super::split::PreTokenizer;
-use crate::gguf::MetadataError;
+use crate::gguf::{self, MetadataError};
 use crate::text::Escaped;
+use std::path::PathBuf;
 
 /// A vocabulary that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,15 @@ pub enum Error {
     Specials(#[from] aho_corasick::BuildError),
     #[error("the merges cannot be used: {0}")]
     Merges(tokenizers::Error),
+}
+
+/// A model whose tokenizer cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    #[error("{}: {error}", Escaped(&path.to_string_lossy()))]
+    Vocabulary { path: PathBuf, error: Error },
 }
 
 /// A token that the vocabulary lacks.

@@ -17,15 +17,16 @@ mod split;
 mod vocabulary;
 
 pub use decode::{ControlTokens, Decoder, Utf8Stream};
-pub use error::{Error, UnknownToken};
+pub use error::{Error, OpenError, UnknownToken};
 pub use segment::Segment;
 pub use vocabulary::{Kind, Token};
 
-use crate::gguf::{Metadata, MetadataError};
+use crate::gguf::{Gguf, Metadata, MetadataError};
 use bpe::Bpe;
 use special::{Specials, Stretch};
 use split::PreTokenizer;
 use std::fmt;
+use std::path::Path;
 use vocabulary::Vocabulary;
 
 /// What a tokenizer is made of, as it stands in a GGUF file under `tokenizer.ggml`.
@@ -144,7 +145,14 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// The tokenizer of a model.
+    /// The tokenizer of the model at `path`: a file, any shard of a split, or a folder that holds one model.
+    pub fn open(path: &Path) -> Result<Tokenizer, OpenError> {
+        let gguf = Gguf::open(path)?;
+        let vocabulary = |error| OpenError::Vocabulary { path: path.to_owned(), error };
+        Tokenizer::from_metadata(gguf.metadata()).map_err(vocabulary)
+    }
+
+    /// The tokenizer of an open model.
     pub fn from_metadata(metadata: Metadata<'_>) -> Result<Tokenizer, Error> {
         Tokenizer::from_parts(&Parts::from_metadata(metadata)?)
     }
