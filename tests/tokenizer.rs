@@ -32,9 +32,9 @@ fn lines(path: &Path) -> impl Iterator<Item = String> {
     BufReader::new(GzDecoder::new(file)).lines().map(Result::unwrap)
 }
 
-/// The small vocabulary, of which the tokens whose texts are in `user_defined` are so.
-fn tokenizer(pre: &str, user_defined: &[&str]) -> Tokenizer {
-    let text = lines(&sample().join("vocabulary.json.gz")).next().unwrap();
+/// The vocabulary in `folder`, with user-defined tokens added.
+fn tokenizer(folder: &Path, pre: &str, user_defined: &[&str]) -> Tokenizer {
+    let text = lines(&folder.join("vocabulary.json.gz")).next().unwrap();
     let VocabularyFile { mut tokens, mut token_types, merges } = serde_json::from_str(&text).unwrap();
     tokens.extend(user_defined.iter().map(|&text| text.to_owned()));
     token_types.resize(tokens.len(), 4);
@@ -60,10 +60,11 @@ fn row(line: &str) -> (String, Vec<u32>, Option<Vec<u32>>) {
 }
 
 #[track_caller]
-fn assert_like_reference(pre: &str, path: &Path) {
-    let tokenizer = tokenizer(pre, &[]);
+fn assert_like_reference(folder: &Path, pre: &str, file: &str) {
+    let tokenizer = tokenizer(folder, pre, &[]);
+    let path = folder.join(file);
     let mut n = 0;
-    for (text, trusted, content) in lines(path).map(|line| row(&line)) {
+    for (text, trusted, content) in lines(&path).map(|line| row(&line)) {
         assert_eq!(tokenizer.encode_trusted(&text), trusted, "{text:?}");
         let parsed = trusted.iter().any(|&id| tokenizer.token(id).unwrap().kind == Kind::Control);
         let expected = if parsed { content.as_ref() } else { Some(&trusted) };
@@ -79,14 +80,14 @@ fn assert_like_reference(pre: &str, path: &Path) {
 
 #[test]
 fn fixture_cases_are_like_the_reference() {
-    assert_like_reference("deepseek-v3", &sample().join("cases.jsonl.gz"));
+    assert_like_reference(&sample(), "deepseek-v3", "cases.jsonl.gz");
 }
 
 #[test]
 fn random_lines_are_like_the_reference() {
     let folder = env::var_os("CACHALOT_TOKENIZER_DATA").map_or_else(sample, PathBuf::from);
     for pre in ["deepseek-v3", "deepseek-llm", "deepseek-coder"] {
-        assert_like_reference(pre, &folder.join(format!("{pre}.jsonl.gz")));
+        assert_like_reference(&folder, pre, &format!("{pre}.jsonl.gz"));
     }
 }
 
@@ -95,7 +96,7 @@ fn random_lines_are_like_the_reference() {
 #[test]
 fn long_runs_come_back_whole() {
     for pre in ["deepseek-v3", "deepseek-llm", "deepseek-coder"] {
-        let tokenizer = tokenizer(pre, &[]);
+        let tokenizer = tokenizer(&sample(), pre, &[]);
         for unit in ["a", " ", "1", "\n", " \t", "!", "🐋", "深", "\u{301}", "\u{3000}", "\0"] {
             for tail in ["", "x", " x"] {
                 let text = unit.repeat(1 << 16) + tail;
@@ -112,7 +113,7 @@ fn long_runs_come_back_whole() {
 #[ignore = "takes a minute and gigabytes"]
 fn mebibytes_of_one_thing() {
     for pre in ["deepseek-v3", "deepseek-llm", "deepseek-coder"] {
-        let tokenizer = tokenizer(pre, &[]);
+        let tokenizer = tokenizer(&sample(), pre, &[]);
         for unit in ["a", "x", " ", "7", "🐋", "深", "\n", "!"] {
             let seconds = [16, 32].map(|mebibytes| {
                 let text = unit.repeat((mebibytes << 20) / unit.len());
@@ -128,9 +129,9 @@ fn mebibytes_of_one_thing() {
 
 const USER_DEFINED: [&str; 3] = ["<think>", "</think>", "öö"];
 
-static V3: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("deepseek-v3", &USER_DEFINED));
-static LLM: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("deepseek-llm", &USER_DEFINED));
-static CODER: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("deepseek-coder", &USER_DEFINED));
+static V3: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer(&sample(), "deepseek-v3", &USER_DEFINED));
+static LLM: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer(&sample(), "deepseek-llm", &USER_DEFINED));
+static CODER: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer(&sample(), "deepseek-coder", &USER_DEFINED));
 
 static SPECIAL: LazyLock<Vec<String>> = LazyLock::new(|| {
     let ids = 0..u32::try_from(V3.n_tokens()).unwrap();
