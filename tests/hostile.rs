@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::models::write_tiny;
+use support::models::{write_mini, write_tiny};
 use support::raw::{Raw, string, string_bytes};
 use support::{Ended, inspect};
 
@@ -480,7 +480,7 @@ fn assert_orderly(ended: &Ended, what: &str) {
     }
 }
 
-/// Calls `each` for 0..n, spread over the cores; each worker has a copy of the tiny model.
+/// Calls `each` for 0..n, spread over the cores; each worker has a copy of the smallest model.
 fn for_all(n: usize, each: impl Fn(usize, &[PathBuf]) + Sync) {
     let workers = std::thread::available_parallelism().map_or(2, |n| n.get());
     std::thread::scope(|scope| {
@@ -488,7 +488,7 @@ fn for_all(n: usize, each: impl Fn(usize, &[PathBuf]) + Sync) {
             let each = &each;
             scope.spawn(move || {
                 let dir = tempfile::tempdir().unwrap();
-                let shards = write_tiny(&dir.path().join("tiny.gguf"), Split::MaxTensors(12));
+                let shards = write_mini(&dir.path().join("mini.gguf"));
                 (worker..n).step_by(workers).for_each(|i| each(i, &shards));
             });
         }
@@ -507,15 +507,15 @@ fn locate(i: usize, lengths: &[usize]) -> (usize, usize) {
     unreachable!("{i} is beyond all shards")
 }
 
-fn tiny_bytes() -> Vec<Vec<u8>> {
+fn mini_bytes() -> Vec<Vec<u8>> {
     let dir = tempfile::tempdir().unwrap();
-    let shards = write_tiny(&dir.path().join("tiny.gguf"), Split::MaxTensors(12));
+    let shards = write_mini(&dir.path().join("mini.gguf"));
     shards.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
 #[test]
 fn every_truncation_of_every_shard_is_noticed() {
-    let bytes = tiny_bytes();
+    let bytes = mini_bytes();
     let lengths: Vec<usize> = bytes.iter().map(Vec::len).collect();
     for_all(lengths.iter().sum(), |i, shards| {
         let (shard, len) = locate(i, &lengths);
@@ -535,7 +535,7 @@ fn every_truncation_of_every_shard_is_noticed() {
 
 #[test]
 fn no_flipped_bit_of_a_header_crashes_the_program() {
-    let bytes = tiny_bytes();
+    let bytes = mini_bytes();
     let headers: Vec<usize> = bytes
         .iter()
         .map(|bytes| cachalot::gguf::Header::parse(bytes, bytes.len() as u64).unwrap().data_start() as usize)

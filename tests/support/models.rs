@@ -177,6 +177,27 @@ pub fn write_tiny(path: &Path, split: Split) -> Vec<PathBuf> {
     out.finish().unwrap()
 }
 
+/// Writes three shards of a few hundred bytes, one tensor each, with a value of most types.
+pub fn write_mini(path: &Path) -> Vec<PathBuf> {
+    let mut w = Writer::new();
+    w.set("general.architecture", "deepseek2").unwrap();
+    w.set("deepseek2.block_count", 1u32).unwrap();
+    w.set("deepseek2.rope.freq_base", 1e4f32).unwrap();
+    w.set("deepseek2.expert_weights_norm", true).unwrap();
+    w.set("tokenizer.ggml.tokens", ["a", "b"].as_slice()).unwrap();
+    w.set("tokenizer.ggml.token_type", [1i32, 3].as_slice()).unwrap();
+    w.set("x", 1u64).unwrap();
+    let tensors = [("token_embd.weight", [4, 2]), ("blk.0.ffn_up.weight", [4, 3]), ("output.weight", [4, 2])];
+    for (name, dims) in tensors {
+        w.add_tensor(name, TensorType::F32, Shape::new(&dims).unwrap()).unwrap();
+    }
+    let mut out = w.create(path, Split::MaxTensors(1)).unwrap();
+    for (name, [width, rows]) in tensors {
+        out.write(name, &[1; 48][..(width * rows * 4) as usize]).unwrap();
+    }
+    out.finish().unwrap()
+}
+
 /// Writes a model whose tensors are holes: right in every length, empty on the disk.
 pub fn write_holes(d: &Dims, path: &Path, split: Split) -> Vec<PathBuf> {
     let mut out = writer(d).create(path, split).unwrap();
