@@ -19,7 +19,8 @@
 //! * tool results that no answer follows are closed before the next user message (V3);
 //! * a second round of tool calls is framed as the first one was (R1);
 //! * a prompt that ends with a system message or an answer still asks for an answer (V3.1);
-//! * reasoning in the history is dropped from answers that also call tools (R1, V3.1).
+//! * reasoning in the history is dropped from every answer, also from those that call tools or follow
+//!   their results (R1, V3.1).
 
 mod base;
 mod call;
