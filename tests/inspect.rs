@@ -101,17 +101,55 @@ fn the_chat_family_is_told_with_its_reason() {
     let path = dir.path().join("m.gguf");
     let of = |raw: Raw| {
         fs::write(&path, raw.bytes()).unwrap();
-        json(&path, &[])["chat_family"].clone()
+        json(&path, &[])["chat"].clone()
     };
     let raw = |name: &str| Raw::new_arch("deepseek2").text("general.name", name).text("tokenizer.ggml.model", "gpt2");
-    assert_eq!(of(raw("DeepSeek-R1")), "r1");
-    assert_eq!(of(raw("DeepSeek-V3-Base")), "base");
+    assert_eq!(of(raw("DeepSeek-R1"))["family"], "r1");
+    assert_eq!(of(raw("DeepSeek-V3-Base"))["family"], "base");
     let template = "{{'<｜User｜>' + message['content'] + '<｜Assistant｜>'}}";
-    assert_eq!(of(raw("x").text("tokenizer.chat_template", template)), "v3");
+    let chat = of(raw("x").text("tokenizer.chat_template", template));
+    assert_eq!(chat["family"], "v3");
+    assert!(chat["template"].as_str().unwrap().contains("failed: "), "no message outside a loop: {chat}");
     assert_eq!(of(Raw::new_arch("llama").text("tokenizer.ggml.model", "gpt2")), Json::Null);
     fs::write(&path, raw("DeepSeek-V3-0324").bytes()).unwrap();
     let text = inspect(&path).stdout;
-    assert!(text.contains("chat family   v3: no known chat template; its name says V2.5 or V3"), "{text}");
+    assert!(text.contains("chat family   v3 (DeepSeek-V2.5, V3, V3-0324): no known chat template"), "{text}");
+}
+
+/// The tokens that V3's template writes, with their kinds.
+fn v3_tokens(raw: Raw) -> Raw {
+    let tokens = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"];
+    raw.text("tokenizer.ggml.model", "gpt2")
+        .strings("tokenizer.ggml.tokens", &tokens)
+        .array("tokenizer.ggml.token_type", 5, 4, &[3i32; 4].map(i32::to_le_bytes).concat())
+        .u32("tokenizer.ggml.bos_token_id", 0)
+        .u32("tokenizer.ggml.eos_token_id", 1)
+}
+
+fn template_says(template: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    let raw = v3_tokens(Raw::new_arch("deepseek2").text("general.name", "V3"));
+    fs::write(&path, raw.text("tokenizer.chat_template", template).bytes()).unwrap();
+    json(&path, &[])["chat"]["template"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_template_that_differs_from_its_family_is_told() {
+    let v3 = "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }}{% elif \
+              m['role'] == 'user' %}{{'<｜User｜>' + m['content'] + '<｜Assistant｜>'}}{% else %}{{ m['content'] + \
+              '<｜end▁of▁sentence｜>'}}{% endif %}{% endfor %}";
+    assert_eq!(template_says(v3), "the file's chat template writes the same prompts");
+    let other = v3.replace("{{ m['content'] }}{% elif", "{{ m['content'] + '\\n\\n' }}{% elif");
+    let told = template_says(&other);
+    assert!(told.starts_with("the file's chat template differs: it writes 'S\\n\\n<｜User｜>Q"), "{told}");
+    assert!(template_says("{% for %}").contains("cannot be read"));
+}
+
+#[test]
+fn a_template_that_devours_memory_harms_nobody() {
+    let bomb = "{% set ns = namespace(s='xxxxxxxxxxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}";
+    assert_eq!(template_says(bomb), "the file's chat template takes more memory or time than it may");
 }
 
 #[test]

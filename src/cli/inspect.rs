@@ -2,12 +2,13 @@
 
 use super::output::{Table, answer};
 use super::size::{binary, count, exact};
+use super::template_check::{self, Request};
 use crate::chat::{Detected, Facts, Family};
 use crate::model::{Class, Detail, Inspection, LayerRow, TokenizerFacts};
 use crate::text::Escaped;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -51,9 +52,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         true => check(args, detail)?,
         false => Inspection::open(&args.file, detail)?,
     };
+    let chat = chat_facts(&report);
     let text = match args.json {
-        true => serde_json::to_string_pretty(&Output { chat_family: chat_family(&report), report: &report })? + "\n",
-        false => render(&report),
+        true => serde_json::to_string_pretty(&Output { report: &report, chat: chat.as_ref() })? + "\n",
+        false => render(&report, chat.as_ref()),
     };
     answer(text.as_bytes())?;
     Ok(report.sound(&args.file)?)
@@ -64,23 +66,38 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 struct Output<'a> {
     #[serde(flatten)]
     report: &'a Inspection,
-    #[serde(serialize_with = "as_name")]
-    chat_family: Option<Detected>,
+    chat: Option<&'a ChatFacts>,
 }
 
-fn as_name<S: Serializer>(detected: &Option<Detected>, serializer: S) -> Result<S::Ok, S::Error> {
-    detected.map(|detected| detected.family.name()).serialize(serializer)
+/// The prompt format that the program would use, and what the file's own template says to it.
+#[derive(Serialize)]
+struct ChatFacts {
+    family: &'static str,
+    models: &'static str,
+    because: &'static str,
+    template: Option<String>,
 }
 
-/// The prompt format that the program would use; `None` for architectures that it cannot run.
-fn chat_family(report: &Inspection) -> Option<Detected> {
+/// `None` for architectures that the program cannot run.
+fn chat_facts(report: &Inspection) -> Option<ChatFacts> {
     let tokenizer = report.tokenizer.as_ref().filter(|_| report.architecture.as_deref() == Some("deepseek2"))?;
     let special_tokens: Vec<&str> = tokenizer.special_tokens.iter().map(String::as_str).collect();
-    Some(Family::detect(&Facts {
+    let Detected { family, because } = Family::detect(&Facts {
         template: tokenizer.chat_template.as_deref(),
         special_tokens: &special_tokens,
         name: report.name.as_deref(),
-    }))
+    });
+    let token = |role: &str| tokenizer.special.get(role).and_then(|(_, text)| text.clone()).unwrap_or_default();
+    let template = tokenizer.chat_template.as_ref().map(|template| {
+        template_check::agreement(&Request {
+            template: template.clone(),
+            family: family.name().to_owned(),
+            bos: token("bos"),
+            eos: token("eos"),
+            special_tokens: tokenizer.special_tokens.clone(),
+        })
+    });
+    Some(ChatFacts { family: family.name(), models: family.models(), because, template })
 }
 
 fn check(args: &Args, detail: Detail) -> anyhow::Result<Inspection> {
@@ -95,7 +112,7 @@ fn check(args: &Args, detail: Detail) -> anyhow::Result<Inspection> {
     Ok(report?)
 }
 
-fn render(report: &Inspection) -> String {
+fn render(report: &Inspection, chat: Option<&ChatFacts>) -> String {
     let mut text = String::new();
     summary(&mut text, report);
     section(&mut text, "Tensors by class", &by_class(report));
@@ -104,7 +121,7 @@ fn render(report: &Inspection) -> String {
         section(&mut text, "Routed experts by layer", &by_layer(&report.routed_layers));
     }
     if let Some(tokenizer) = &report.tokenizer {
-        section(&mut text, "Tokenizer", &tokenizer_lines(tokenizer, chat_family(report)));
+        section(&mut text, "Tokenizer", &tokenizer_lines(tokenizer, chat));
     }
     if report.files.len() > 1 {
         section(&mut text, "Files", &files(report));
@@ -207,7 +224,7 @@ fn by_layer(layers: &[LayerRow]) -> String {
     table.render("  ")
 }
 
-fn tokenizer_lines(facts: &TokenizerFacts, family: Option<Detected>) -> String {
+fn tokenizer_lines(facts: &TokenizerFacts, chat: Option<&ChatFacts>) -> String {
     let pre = facts.pre.as_deref().map_or(String::new(), |pre| format!(", pre-tokenizer {}", shown(pre)));
     let merges = facts.merges.map_or(String::new(), |n| format!(", {} merges", exact(n as u64)));
     let kinds: Vec<String> = facts.kinds.iter().map(|(kind, n)| format!("{} {kind}", exact(*n as u64))).collect();
@@ -226,7 +243,10 @@ fn tokenizer_lines(facts: &TokenizerFacts, family: Option<Detected>) -> String {
         "chat template",
         facts.chat_template_bytes.map_or("none".to_owned(), |n| format!("{} bytes", exact(n as u64))),
     ));
-    lines.extend(family.map(|detected| ("chat family", format!("{} ({})", detected, detected.family.models()))));
+    if let Some(chat) = chat {
+        lines.push(("chat family", format!("{} ({}): {}", chat.family, chat.models, chat.because)));
+        lines.extend(chat.template.iter().map(|text| ("", shown(text))));
+    }
     let line = |(label, value): (&str, String)| format!("  {:<13} {value}\n", shown(label));
     lines.into_iter().filter(|(_, value)| !value.is_empty()).map(line).collect()
 }

@@ -8,6 +8,7 @@ mod input;
 mod inspect;
 mod output;
 mod size;
+mod template_check;
 mod tokenize;
 
 use crate::exit::Exit;
@@ -34,6 +35,8 @@ enum Command {
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Detokenize(detokenize::Args),
+    #[command(hide = true)]
+    TemplateCheck(template_check::Args),
 }
 
 const EXIT_CODES: &str = "\
@@ -67,6 +70,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),
+        Command::TemplateCheck(_) => template_check::run(),
     }
 }
 

@@ -6,7 +6,7 @@ use super::soundness::{self, Unsound};
 use crate::gguf::{self, Gguf, Metadata, TensorInfo, TensorType, Value};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 /// A report on one model.
@@ -281,15 +281,15 @@ fn tokenizer(metadata: Metadata<'_>) -> Option<TokenizerFacts> {
     };
     let model = text("tokenizer.ggml.model")?;
     let tokens = array("tokenizer.ggml.tokens");
-    let token = |id: u64| match tokens?.iter().nth(usize::try_from(id).ok()?)? {
-        Value::String(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        _ => None,
-    };
-    let special = metadata.iter().filter_map(|(key, value)| {
-        let role = key.strip_prefix("tokenizer.ggml.")?.strip_suffix("_id")?;
-        let id = u64::try_from(value.as_integer()?).ok()?;
-        Some((role.trim_end_matches("_token").to_owned(), (id, token(id))))
-    });
+    let roles: Vec<(&str, u64)> = metadata
+        .iter()
+        .filter_map(|(key, value)| {
+            let role = key.strip_prefix("tokenizer.ggml.")?.strip_suffix("_id")?;
+            Some((role.trim_end_matches("_token"), u64::try_from(value.as_integer()?).ok()?))
+        })
+        .collect();
+    let texts = tokens.map(|tokens| texts_of(tokens, &roles)).unwrap_or_default();
+    let special = roles.iter().map(|(role, id)| ((*role).to_owned(), (*id, texts.get(id).cloned())));
     let chat_template = text("tokenizer.chat_template");
     let types = array("tokenizer.ggml.token_type");
     Some(TokenizerFacts {
@@ -305,6 +305,16 @@ fn tokenizer(metadata: Metadata<'_>) -> Option<TokenizerFacts> {
         special_tokens: tokens.zip(types).map(|(tokens, types)| special_tokens(tokens, types)).unwrap_or_default(),
         model,
     })
+}
+
+/// The texts of the tokens that have a role, in one pass: arrays of strings have no index.
+fn texts_of(tokens: gguf::Array<'_>, roles: &[(&str, u64)]) -> HashMap<u64, String> {
+    let wanted: HashSet<u64> = roles.iter().map(|(_, id)| *id).collect();
+    let text = |(id, token)| match token {
+        Value::String(bytes) if wanted.contains(&id) => Some((id, String::from_utf8_lossy(bytes).into_owned())),
+        _ => None,
+    };
+    (0..).zip(tokens.iter()).filter_map(text).collect()
 }
 
 fn special_tokens(tokens: gguf::Array<'_>, types: gguf::Array<'_>) -> Vec<String> {
