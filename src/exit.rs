@@ -20,6 +20,8 @@ pub enum Exit {
     NotFound = 66,
     /// Output exists already, or cannot be written.
     CannotWrite = 73,
+    /// Not enough memory.
+    NoMemory = 75,
     /// The reader of stdout went away; what a shell reports for SIGPIPE.
     ClosedPipe = 141,
 }
@@ -33,7 +35,11 @@ impl Exit {
 
 fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<gguf::Error>() {
-        return Some(if error.problem.is_missing() { Exit::NotFound } else { Exit::Damaged });
+        return Some(match &error.problem {
+            problem if problem.is_out_of_memory() => Exit::NoMemory,
+            problem if problem.is_missing() => Exit::NotFound,
+            _ => Exit::Damaged,
+        });
     }
     if cause.is::<gguf::MetadataError>() || cause.is::<model::Unsound>() {
         return Some(Exit::Damaged);

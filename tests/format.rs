@@ -185,7 +185,7 @@ fn the_writer_refuses_what_no_reader_would_take() {
     let mut w = Writer::new();
     assert!(matches!(w.set("", 1u32), Err(WriteError::Key(_))));
     assert!(matches!(w.set("a\0", 1u32), Err(WriteError::Key(_))));
-    assert!(matches!(w.set_alignment(3), Err(WriteError::Alignment(3))));
+    assert!(matches!(w.set_alignment(3), Err(WriteError::Alignment)));
     assert!(matches!(w.add_tensor("", TensorType::F32, shape), Err(WriteError::TensorName { .. })));
     assert!(matches!(w.add_tensor(&"n".repeat(64), TensorType::F32, shape), Err(WriteError::TensorName { .. })));
     assert!(matches!(w.add_tensor("w", TensorType::Q4_K, shape), Err(WriteError::Shape { .. })));
@@ -199,7 +199,8 @@ fn the_writer_refuses_what_no_reader_would_take() {
     drop(out);
     let mut out = w.create(&path, Split::None).unwrap();
     assert!(matches!(out.write("a", &[0; 127]), Err(WriteError::Length { expected: 128, got: 127, .. })));
-    drop(out);
+    assert!(matches!(out.write("b", &[0; 128]), Err(WriteError::Failed)), "after a failure nothing goes on");
+    assert!(matches!(out.finish(), Err(WriteError::Failed)));
     let mut out = w.create(&path, Split::None).unwrap();
     out.write("a", &[0; 128]).unwrap();
     assert!(matches!(out.finish(), Err(WriteError::Order { .. })));
@@ -230,6 +231,72 @@ fn a_set_key_can_be_set_again_and_copied() {
     copy.create(&second, Split::None).unwrap().finish().unwrap();
     let copied = Gguf::open(&second).unwrap();
     assert!(gguf.metadata().iter().eq(copied.metadata().iter()));
+}
+
+/// From shards of another alignment to one file, and back: what the writer lays out follows the keys.
+#[test]
+fn a_whole_model_can_be_copied_from_shards_and_into_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, to: &str, split: Split| {
+        let source = Gguf::open(from).unwrap();
+        let mut w = Writer::new();
+        source.metadata().iter().for_each(|(key, value)| w.set(key, value).unwrap());
+        source.tensors().for_each(|t| w.add_tensor(&t.info.name, t.info.ty, t.info.shape).unwrap());
+        let mut out = w.create(&dir.path().join(to), split).unwrap();
+        source.tensors().for_each(|t| out.write(&t.info.name, t.data).unwrap());
+        out.finish().unwrap()
+    };
+    let mut w = Writer::new();
+    w.set_alignment(128).unwrap();
+    for name in ["a", "b", "c"] {
+        w.add_tensor(name, TensorType::F32, Shape::new(&[3]).unwrap()).unwrap();
+    }
+    let mut out = w.create(&dir.path().join("first.gguf"), Split::MaxTensors(1)).unwrap();
+    ["a", "b", "c"].iter().for_each(|name| out.write(name, &[name.as_bytes()[0]; 12]).unwrap());
+    let shards = out.finish().unwrap();
+
+    let whole = copy(&shards[1], "whole.gguf", Split::None);
+    let again = copy(&whole[0], "again.gguf", Split::MaxTensors(2));
+    assert_eq!((shards.len(), whole.len(), again.len()), (3, 1, 2));
+    for files in [&shards, &whole, &again] {
+        assert!(files.iter().all(|file| read_with_ggml(file) == Some(read_with_ours(file))));
+        let gguf = Gguf::open(&files[0]).unwrap();
+        for tensor in gguf.tensors() {
+            assert_eq!((tensor.data, tensor.info.range.start % 128), (&[tensor.info.name.as_bytes()[0]; 12][..], 0));
+        }
+    }
+}
+
+#[test]
+fn listed_shards_are_proven_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = write_tiny(&dir.path().join("tiny.gguf"), Split::MaxTensors(12));
+    let error = |paths: &[usize]| {
+        let paths: Vec<_> = paths.iter().map(|i| shards[*i].clone()).collect();
+        Gguf::open_shards(&paths).err().unwrap().problem.to_string()
+    };
+    assert_eq!(error(&[]), "no such file or folder");
+    assert_eq!(error(&[0, 2]), "shard 2 of 3 is missing: download it, or copy it here");
+    assert_eq!(error(&[2, 1]), "shard 1 of 3 is missing: download it, or copy it here");
+    assert!(error(&[0, 1, 2, 1]).starts_with("two files are shard 2: "));
+}
+
+#[test]
+fn shards_are_found_through_links_and_odd_names() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    for (i, shard) in write_tiny(&dir.path().join("tiny.gguf"), Split::MaxTensors(12)).iter().enumerate() {
+        let mut name = odd.clone().into_os_string();
+        name.push(format!("-{:05}-of-00003.gguf", i + 1));
+        fs::copy(shard, name).unwrap();
+    }
+    let link = dir.path().join("latest.gguf");
+    std::os::unix::fs::symlink(dir.path().join("tiny-00002-of-00003.gguf"), &link).unwrap();
+    assert_eq!(Gguf::open(&link).unwrap().shards().len(), 3);
+    let mut second = odd.into_os_string();
+    second.push("-00002-of-00003.gguf");
+    assert_eq!(Gguf::open(Path::new(&second)).unwrap().shards().len(), 3);
 }
 
 /// Files that ggml's reader refuses must not pass ours, but for what we take on purpose: gaps

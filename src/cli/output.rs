@@ -1,8 +1,10 @@
 //! Where output goes: the answer to stdout, everything else to stderr.
 
 use crate::exit::Unwritable;
-use crate::text::Escaped;
-use std::io::{BufWriter, StdoutLock, Write};
+use crate::text::{Escaped, steers_terminal};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter};
+use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
 
 /// Writes to stdout, whole; an error is [`Unwritable`], which knows a closed pipe from a full disk.
 pub(super) fn answer(bytes: &[u8]) -> Result<(), Unwritable> {
@@ -28,9 +30,120 @@ impl Parts {
     }
 }
 
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Writes a value to stdout as JSON, as it is produced.
+pub(super) fn json(value: &impl Serialize) -> Result<(), Unwritable> {
+    let mut out = Parts::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Readable(PrettyFormatter::new()));
+    value.serialize(&mut serializer).map_err(|error| Unwritable(error.into()))?;
+    out.push(b"\n")?;
+    Parts::flush(&mut out)
+}
+
+/// JSON with line breaks, in which no string can steer a terminal: what would is escaped, as JSON
+/// allows for any character.
+struct Readable(PrettyFormatter<'static>);
+
+impl Formatter for Readable {
+    fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> std::io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| steers_terminal(*c)) {
+            // All of these are below U+10000.
+            out.write_all(&rest.as_bytes()[..at])?;
+            write!(out, "\\u{:04x}", u32::from(c))?;
+            rest = &rest[at + c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+
+    fn begin_array<W: Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.0.begin_array(out)
+    }
+
+    fn end_array<W: Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.0.end_array(out)
+    }
+
+    fn begin_array_value<W: Write + ?Sized>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
+        self.0.begin_array_value(out, first)
+    }
+
+    fn end_array_value<W: Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.0.end_array_value(out)
+    }
+
+    fn begin_object<W: Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.0.begin_object(out)
+    }
+
+    fn end_object<W: Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.0.end_object(out)
+    }
+
+    fn begin_object_key<W: Write + ?Sized>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
+        self.0.begin_object_key(out, first)
+    }
+
+    fn begin_object_value<W: Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.0.begin_object_value(out)
+    }
+
+    fn end_object_value<W: Write + ?Sized>(&mut self, out: &mut W) -> std::io::Result<()> {
+        self.0.end_object_value(out)
+    }
+}
+
+/// Text from a file: as it is for a pipe, with escapes for what would steer it on a terminal.
+pub(super) struct FileText {
+    out: Parts,
+    is_terminal: bool,
+}
+
+impl FileText {
+    pub(super) fn new() -> FileText {
+        FileText { is_terminal: std::io::stdout().is_terminal(), out: Parts::new() }
+    }
+
+    /// Ends the line and shows everything.
+    pub(super) fn finish(mut self) -> Result<(), Unwritable> {
+        self.out.push(b"\n")?;
+        Parts::flush(&mut self.out)
+    }
+}
+
+impl Write for FileText {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if !self.is_terminal {
+            return self.out.write(bytes);
+        }
+        for c in String::from_utf8_lossy(bytes).chars() {
+            match steers_terminal(c) {
+                true => write!(self.out, "{}", Escaped(c.encode_utf8(&mut [0; 4])))?,
+                false => write!(self.out, "{c}")?,
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Write::flush(&mut self.out)
+    }
+}
+
 /// One line on stderr, under the program's name. What a file put into it cannot steer the terminal.
 pub(super) fn message(text: &str) {
-    let _ = writeln!(std::io::stderr(), "cachalot: {}", Escaped(text));
+    // One write, so that messages of several processes do not mix.
+    let line = format!("cachalot: {}\n", Escaped(text));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// A table with columns as wide as they need; numbers go to the right.

@@ -1,7 +1,7 @@
 //! What can be wrong with a GGUF file, said so that its owner knows what, where, and what to do.
 
 use super::value::ValueType;
-use crate::text::Escaped;
+use crate::text::{Clipped, Escaped};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether memory ran out: a file larger than the address space that the system allows.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Problem::Unreadable(error) if error.kind() == std::io::ErrorKind::OutOfMemory)
+    }
+
     /// Whether nothing was there to read, as opposed to something that is wrong.
     pub fn is_missing(&self) -> bool {
         !matches!(self, Problem::Damaged(_) | Problem::Split(_))
@@ -88,7 +93,7 @@ impl fmt::Display for Place {
             Place::Tensor(number, name) => ("tensor", number, name),
         };
         match name {
-            Some(name) => write!(f, "{kind} '{}'", Escaped(name)),
+            Some(name) => write!(f, "{kind} '{}'", Clipped(name)),
             None => write!(f, "{kind} number {number}"),
         }
     }
@@ -150,7 +155,7 @@ pub enum Fault {
     OffsetOverflow(u64),
     #[error("the data ends at byte {end}, but the file at byte {file_len}")]
     PastEnd { end: u64, file_len: u64 },
-    #[error("the data overlaps that of '{}'", Escaped(.other))]
+    #[error("the data overlaps that of '{}'", Clipped(.other))]
     Overlap { other: String },
 }
 
@@ -196,9 +201,9 @@ pub enum SplitFault {
     TensorCount { expected: u64, found: u64 },
     #[error("the shards hold {found} tensors together, but split.tensors.count says {expected}")]
     Incomplete { expected: u64, found: u64 },
-    #[error("the tensor '{}' is in another shard too ({})", Escaped(name), Escaped(other))]
+    #[error("the tensor '{}' is in another shard too ({})", Clipped(name), Clipped(other))]
     DuplicateTensor { name: String, other: String },
-    #[error("'{}' differs from the first shard's: shards of two models are mixed", Escaped(key))]
+    #[error("'{}' differs from the first shard's: shards of two models are mixed", Clipped(key))]
     Mixed { key: String },
 }
 
@@ -219,7 +224,7 @@ fn magic(bytes: &[u8; 4]) -> String {
 }
 
 fn names(list: &[String]) -> String {
-    let shown: Vec<String> = list.iter().take(5).map(|name| Escaped(name).to_string()).collect();
+    let shown: Vec<String> = list.iter().take(5).map(|name| Clipped(name).to_string()).collect();
     let more = list.len().saturating_sub(shown.len());
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     shown.join(", ") + &tail

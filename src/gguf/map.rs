@@ -6,8 +6,10 @@
 //! processes use them, and a second start finds them there. The price: another process can still
 //! change or truncate the file. Nothing read from a header is trusted again by position alone (every
 //! later access is bounds-checked against the mapping's own length), so changed bytes give wrong
-//! numbers at worst; a truncated file, or a failing disk, raises SIGBUS, which `sigbus` turns into
-//! a message and an exit code.
+//! numbers. One thing cannot be had: a `&str` borrowed from the map was UTF-8 when it was checked,
+//! and who rewrites the file at that moment breaks what Rust assumes of it; keys and names are
+//! copied for that reason, long values are not. A truncated file, or a failing disk, raises SIGBUS,
+//! which `sigbus` turns into a message and an exit code.
 
 #![allow(unsafe_code)]
 

@@ -7,6 +7,7 @@
 //! Knows nothing of architectures. Bytes become a header in `parse`, paths become shards in `split`,
 //! values are read in `value`; `write` goes the other way.
 
+mod encode;
 mod error;
 mod map;
 mod parse;
@@ -16,6 +17,7 @@ mod types;
 mod value;
 mod write;
 
+pub use encode::Encode;
 pub use error::{Damage, Error, Fault, MetadataError, Place, Problem, SplitFault};
 pub use map::Access;
 pub use parse::{Header, MAX_ARRAY, MAX_STRING, MAX_TENSOR_NAME, TensorInfo};
@@ -23,7 +25,7 @@ pub use sigbus::install as install_sigbus_handler;
 pub use split::{MAX_SHARDS, Shard};
 pub use types::{Shape, TensorType};
 pub use value::{Array, Elements, FromValue, Metadata, Value, ValueType};
-pub use write::{Encode, Output, Split, WriteError, Writer};
+pub use write::{Output, Split, WriteError, Writer};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -75,7 +77,7 @@ impl Gguf {
 
     /// The model's metadata: that of the first shard. Later shards hold their split keys only.
     pub fn metadata(&self) -> Metadata<'_> {
-        // At least one shard by construction.
+        // `split` refuses an empty list.
         self.shards[0].metadata()
     }
 

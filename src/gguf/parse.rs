@@ -17,7 +17,7 @@ pub const MAX_STRING: u64 = 1 << 30;
 pub const MAX_ARRAY: u64 = 1 << 30;
 /// ggml keeps a tensor's name in 64 bytes, the closing NUL included.
 pub const MAX_TENSOR_NAME: u64 = 63;
-const DEFAULT_ALIGNMENT: u32 = 32;
+pub(super) const DEFAULT_ALIGNMENT: u32 = 32;
 /// The fewest bytes a metadata entry takes: a key's length and one byte of it, a type, a value.
 const MIN_ENTRY: u64 = 8 + 1 + 4 + 1;
 /// The fewest bytes a tensor of the table takes: a name's length, no dimensions, type, offset.
@@ -341,12 +341,13 @@ impl<'a> Parser<'a> {
 
     fn name(&mut self, what: &'static str, max: u64) -> Result<String, Damage> {
         let range = self.string_up_to(what, max)?;
-        let text = std::str::from_utf8(self.bytes.get(range).unwrap_or_default())
-            .map_err(|_| self.fault(Fault::NotUtf8(what)))?;
+        // Copied before it is looked at: the file may change meanwhile.
+        let bytes = self.bytes.get(range).unwrap_or_default().to_vec();
+        let text = String::from_utf8(bytes).map_err(|_| self.fault(Fault::NotUtf8(what)))?;
         // ggml's names end at a NUL: two that differ after it would be one to ggml.
         match text.contains('\0') {
             true => Err(self.fault(Fault::Nul(what))),
-            false => Ok(text.to_owned()),
+            false => Ok(text),
         }
     }
 

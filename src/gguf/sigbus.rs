@@ -7,9 +7,9 @@
 
 #![allow(unsafe_code)]
 
+use crate::text::Escaped;
 use std::ffi::CString;
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
@@ -19,7 +19,7 @@ const EXIT_UNREADABLE: libc::c_int = 66;
 /// More mapped files than any model has shards; beyond it, files are mapped unwatched.
 const MAX_WATCHED: usize = 2048;
 
-/// A mapped range; free while `end` is 0. `end` is written last on entry and first on removal, so
+/// A mapped range and what to call it; free while `end` is 0. `end` is written last on entry and first on removal, so
 /// the handler never sees half an entry.
 struct Slot {
     start: AtomicUsize,
@@ -37,7 +37,7 @@ pub(super) struct Watch {
 }
 
 pub(super) fn watch(range: Range<usize>, path: &Path) -> Option<Watch> {
-    let name = CString::new(path.as_os_str().as_bytes()).ok()?.into_raw();
+    let name = CString::new(Escaped(&path.to_string_lossy()).to_string()).ok()?.into_raw();
     let slot = SLOTS.iter().find(|slot| {
         slot.path.compare_exchange(std::ptr::null_mut(), name, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     });

@@ -5,6 +5,8 @@ use super::map::Map;
 use super::parse::Header;
 use super::value::Metadata;
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Far above what is published (9), low enough that a hostile count costs nothing.
@@ -90,24 +92,29 @@ struct Position {
     tensors: u64,
 }
 
-/// The parts of a name `{prefix}-{number}-of-{count}.gguf`; `number` counts from 1, as names do.
+/// The parts of a name `{prefix}-{number}-of-{count}.gguf`, which need not be UTF-8; `number` counts
+/// from 1, as names do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ShardName {
-    prefix: String,
+    prefix: OsString,
     number: u64,
     count: u64,
 }
 
 impl ShardName {
+    /// Length of the part behind the prefix: `-00001-of-00004.gguf`.
+    const SUFFIX: usize = 1 + 5 + 4 + 5 + 5;
+
     fn parse(path: &Path) -> Option<ShardName> {
-        let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
-        let (rest, count) = stem.rsplit_once("-of-")?;
-        let (prefix, number) = rest.rsplit_once('-')?;
-        let parse = |text: &str| match text.len() {
-            5.. if text.bytes().all(|b| b.is_ascii_digit()) => text.parse::<u64>().ok(),
-            _ => None,
+        let name = path.file_name()?.as_bytes();
+        let (prefix, suffix) = name.split_at_checked(name.len().checked_sub(Self::SUFFIX)?)?;
+        let suffix = str::from_utf8(suffix).ok()?.strip_prefix('-')?.strip_suffix(".gguf")?;
+        let (number, count) = suffix.split_once("-of-")?;
+        let parse = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
+            true => digits.parse().ok(),
+            false => None,
         };
-        Some(ShardName { prefix: prefix.to_owned(), number: parse(number)?, count: parse(count)? })
+        Some(ShardName { prefix: OsStr::from_bytes(prefix).to_owned(), number: parse(number)?, count: parse(count)? })
     }
 
     fn suffix(number: u64, count: u64) -> String {
@@ -115,8 +122,10 @@ impl ShardName {
     }
 
     /// The name of shard `number` (from 1) of the same set.
-    fn sibling(&self, number: u64) -> String {
-        format!("{}{}", self.prefix, Self::suffix(number, self.count))
+    fn sibling(&self, number: u64) -> OsString {
+        let mut name = self.prefix.clone();
+        name.push(Self::suffix(number, self.count));
+        name
     }
 }
 
@@ -129,13 +138,15 @@ pub(super) fn open_all(path: &Path) -> Result<Vec<Shard>, Error> {
     let Some(position) = shard.position()? else {
         return Ok(vec![shard]);
     };
-    let name = match ShardName::parse(path) {
-        Some(name) if name.count == position.count => name,
-        _ => {
-            let (number, count) = (position.number + 1, position.count);
-            let expected = ShardName::suffix(number, count);
-            return Err(shard.fault(SplitFault::Name { number, count, expected }));
+    let named = |path: &Path| ShardName::parse(path).filter(|name| name.count == position.count);
+    let Some(name) = named(path) else {
+        // A link under a name of its own, to a shard that has its siblings beside it.
+        if let Some(target) = path.canonicalize().ok().filter(|target| target != path && named(target).is_some()) {
+            return open_all(&target);
         }
+        let (number, count) = (position.number + 1, position.count);
+        let expected = ShardName::suffix(number, count);
+        return Err(shard.fault(SplitFault::Name { number, count, expected }));
     };
     if name.number != position.number + 1 {
         return Err(shard.fault(SplitFault::Number { named: name.number, found: position.number + 1 }));
@@ -159,9 +170,15 @@ pub(super) fn open_listed(paths: &[PathBuf]) -> Result<Vec<Shard>, Error> {
         let shard = Shard::open(path)?;
         let number = shard.position()?.map_or(0, |position| position.number);
         if let Some(other) = by_number.get(&number) {
-            return Err(shard.fault(SplitFault::Twice(number, other.path.display().to_string())));
+            return Err(shard.fault(SplitFault::Twice(number + 1, other.path.display().to_string())));
         }
         by_number.insert(number, shard);
+    }
+    if let Some(shard) = by_number.values().next() {
+        let count = shard.position()?.map_or(1, |position| position.count);
+        if let Some(number) = (0..count).find(|number| !by_number.contains_key(number)) {
+            return Err(shard.fault(SplitFault::Missing { number: number + 1, count }));
+        }
     }
     verify(by_number.into_values().collect())
 }
@@ -177,14 +194,17 @@ fn open_sibling(path: &Path, name: &ShardName, number: u64, count: u64) -> Resul
 /// The one model of a folder: its only .gguf file, or any shard of its only set.
 fn only_model_in(folder: &Path) -> Result<PathBuf, Error> {
     let unreadable = |e| Error::new(folder, Problem::Unreadable(e));
-    let mut models: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut models: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|ext| ext == "gguf") && !path.is_dir() {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf")) && !path.is_dir() {
             let model = match ShardName::parse(&path) {
-                Some(name) if name.count > 1 => format!("{}-*-of-{:05}.gguf", name.prefix, name.count),
-                _ => file,
+                Some(name) if name.count > 1 => {
+                    let mut model = name.prefix;
+                    model.push(format!("-*-of-{:05}.gguf", name.count));
+                    model
+                }
+                _ => path.file_name().unwrap_or_default().to_owned(),
             };
             let first = models.entry(model).or_insert_with(|| path.clone());
             if path < *first {
@@ -196,7 +216,10 @@ fn only_model_in(folder: &Path) -> Result<PathBuf, Error> {
     match (paths.next(), paths.next()) {
         (None, _) => Err(Error::new(folder, Problem::EmptyFolder)),
         (Some(path), None) => Ok(path.clone()),
-        _ => Err(Error::new(folder, Problem::SeveralModels(models.into_keys().collect()))),
+        _ => {
+            let names = models.into_keys().map(|name| name.to_string_lossy().into_owned()).collect();
+            Err(Error::new(folder, Problem::SeveralModels(names)))
+        }
     }
 }
 
@@ -204,7 +227,7 @@ fn only_model_in(folder: &Path) -> Result<PathBuf, Error> {
 /// twice, and no `general.*` key that contradicts the first shard's.
 fn verify(shards: Vec<Shard>) -> Result<Vec<Shard>, Error> {
     let Some(first) = shards.first() else {
-        return Ok(shards);
+        return Err(Error::new(Path::new("(no file)"), Problem::NotFound));
     };
     let Some(expected) = first.position()? else {
         return match shards.get(1) {
@@ -212,6 +235,9 @@ fn verify(shards: Vec<Shard>) -> Result<Vec<Shard>, Error> {
             None => Ok(shards),
         };
     };
+    if let Some(extra) = shards.get(usize::try_from(expected.count).unwrap_or(usize::MAX)) {
+        return Err(extra.fault(SplitFault::Count { expected: expected.count, found: shards.len() as u64 }));
+    }
     for (shard, number) in shards.iter().zip(0u64..) {
         let found = shard.position()?.unwrap_or(Position { number: 0, count: 1, tensors: 0 });
         if found.count != expected.count {
@@ -227,10 +253,6 @@ fn verify(shards: Vec<Shard>) -> Result<Vec<Shard>, Error> {
         if let Some(key) = contradiction(first, shard) {
             return Err(shard.fault(SplitFault::Mixed { key }));
         }
-    }
-    if shards.len() as u64 != expected.count {
-        let (number, count) = (shards.len() as u64 + 1, expected.count);
-        return Err(first.fault(SplitFault::Missing { number, count }));
     }
     let found: u64 = shards.iter().map(|shard| shard.header.tensors().len() as u64).sum();
     if found != expected.tensors {
@@ -256,8 +278,10 @@ mod tests {
     #[test]
     fn shard_names() {
         let name = ShardName::parse(Path::new("/m/DeepSeek-V3-UD-IQ1_S-00002-of-00004.gguf")).unwrap();
-        assert_eq!((name.prefix.as_str(), name.number, name.count), ("DeepSeek-V3-UD-IQ1_S", 2, 4));
+        assert_eq!((name.prefix.to_str(), name.number, name.count), (Some("DeepSeek-V3-UD-IQ1_S"), 2, 4));
         assert_eq!(name.sibling(4), "DeepSeek-V3-UD-IQ1_S-00004-of-00004.gguf");
+        let odd = ShardName::parse(Path::new(OsStr::from_bytes(b"caf\xe9-00001-of-00002.gguf"))).unwrap();
+        assert_eq!(odd.sibling(2).as_bytes(), b"caf\xe9-00002-of-00002.gguf");
         for other in ["a.gguf", "a-2-of-4.gguf", "a-00002-of-00004.bin", "a-0000x-of-00004.gguf", "-of-00004.gguf"] {
             assert_eq!(ShardName::parse(Path::new(other)), None, "{other}");
         }

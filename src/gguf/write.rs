@@ -4,10 +4,12 @@
 //! start and nothing is held in memory. Files grow under a `.partial` name and get their own when
 //! all of them are whole and on the disk: what has a final name is a complete model.
 
-use super::parse::{MAX_STRING, MAX_TENSOR_NAME};
+use super::encode::{Encode, encoded, put_string};
+use super::parse::{DEFAULT_ALIGNMENT, MAX_STRING, MAX_TENSOR_NAME};
+use super::split::MAX_SHARDS;
 use super::types::{Shape, TensorType};
-use super::value::{Array, Value, ValueType};
-use std::collections::HashSet;
+use super::value::ValueType;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -30,12 +32,16 @@ pub enum WriteError {
     Order { got: String, expected: Option<String> },
     #[error("'{name}' takes {expected} bytes, not {got}")]
     Length { name: String, expected: u64, got: u64 },
-    #[error("alignment {0} is not a power of two")]
-    Alignment(u32),
+    #[error("general.alignment must be a u32 and a power of two")]
+    Alignment,
     #[error("the metadata key '{0}' is empty, longer than 1 GiB or contains a NUL")]
     Key(String),
-    #[error("more than 65535 shards")]
-    TooManyShards,
+    #[error("{0} shards; at most {MAX_SHARDS} are allowed")]
+    TooManyShards(usize),
+    #[error("the tensors have more bytes together than 63 bits can count")]
+    TooLarge,
+    #[error("the model is incomplete: writing it failed before")]
+    Failed,
 }
 
 /// How a model is spread over files.
@@ -52,9 +58,13 @@ pub enum Split {
 /// A model to be written: its metadata and its tensors' names, types and shapes.
 #[derive(Debug, Clone)]
 pub struct Writer {
+    /// Each key with its encoded value, and where in this list it is.
     entries: Vec<(String, Vec<u8>)>,
+    by_key: HashMap<String, usize>,
     tensors: Vec<Declared>,
     names: HashSet<String>,
+    /// Bytes of all tensors so far, each with the most padding it may get.
+    bytes: u64,
     alignment: u32,
 }
 
@@ -74,29 +84,43 @@ impl Default for Writer {
 
 impl Writer {
     pub fn new() -> Writer {
-        Writer { entries: Vec::new(), tensors: Vec::new(), names: HashSet::new(), alignment: 32 }
+        Writer {
+            entries: Vec::new(),
+            by_key: HashMap::new(),
+            tensors: Vec::new(),
+            names: HashSet::new(),
+            bytes: 0,
+            alignment: DEFAULT_ALIGNMENT,
+        }
     }
 
     /// Sets a metadata key; a key that is set already keeps its place and gets the new value.
+    ///
+    /// So that all keys of another file can be copied: `general.alignment` sets the alignment of the
+    /// data too, and the keys that say how a file is split are left out, for the writer sets them.
     pub fn set(&mut self, key: &str, value: impl Encode) -> Result<(), WriteError> {
         if key.is_empty() || key.len() as u64 > MAX_STRING || key.contains('\0') {
             return Err(WriteError::Key(key.to_owned()));
         }
-        let mut bytes = Vec::new();
-        value.encode(&mut bytes);
-        match self.entries.iter_mut().find(|(name, _)| name == key) {
+        if ["split.no", "split.count", "split.tensors.count"].contains(&key) {
+            return Ok(());
+        }
+        let bytes = encoded(value);
+        if key == "general.alignment" {
+            self.alignment = alignment_in(&bytes)?;
+        }
+        match self.by_key.get(key).and_then(|index| self.entries.get_mut(*index)) {
             Some((_, old)) => *old = bytes,
-            None => self.entries.push((key.to_owned(), bytes)),
+            None => {
+                self.by_key.insert(key.to_owned(), self.entries.len());
+                self.entries.push((key.to_owned(), bytes));
+            }
         }
         Ok(())
     }
 
     /// Sets the alignment of the data in bytes, and the key that states it.
     pub fn set_alignment(&mut self, alignment: u32) -> Result<(), WriteError> {
-        if !alignment.is_power_of_two() {
-            return Err(WriteError::Alignment(alignment));
-        }
-        self.alignment = alignment;
         self.set("general.alignment", alignment)
     }
 
@@ -106,9 +130,13 @@ impl Writer {
             return Err(WriteError::TensorName { name: name.to_owned() });
         }
         let len = shape.n_bytes(ty).ok_or_else(|| WriteError::Shape { name: name.to_owned(), ty, shape })?;
+        // The alignment may still change, but is below 2^32.
+        let bytes = len.checked_add(1 << 32).and_then(|len| self.bytes.checked_add(len));
+        let bytes = bytes.filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or(WriteError::TooLarge)?;
         if !self.names.insert(name.to_owned()) {
             return Err(WriteError::DuplicateTensor(name.to_owned()));
         }
+        self.bytes = bytes;
         self.tensors.push(Declared { name: name.to_owned(), ty, shape, len });
         Ok(())
     }
@@ -117,7 +145,8 @@ impl Writer {
     /// Refuses to write over a file.
     pub fn create(&self, path: &Path, split: Split) -> Result<Output, WriteError> {
         let groups = self.groups(split);
-        let count = u16::try_from(groups.len()).map_err(|_| WriteError::TooManyShards)?;
+        let shards = u16::try_from(groups.len()).ok().filter(|count| u64::from(*count) <= MAX_SHARDS);
+        let count = shards.ok_or(WriteError::TooManyShards(groups.len()))?;
         let mut files = Vec::new();
         let mut rest = self.tensors.as_slice();
         for (number, group) in (0..count).zip(&groups) {
@@ -131,8 +160,13 @@ impl Writer {
             return Err(WriteError::Exists(file.target.clone()));
         }
         files.reverse();
-        let mut output =
-            Output { waiting: files, open: None, written: Vec::new(), alignment: self.alignment.into(), done: false };
+        let mut output = Output {
+            waiting: files,
+            open: None,
+            written: Vec::new(),
+            alignment: self.alignment.into(),
+            state: State::Writing,
+        };
         output.file_with_room()?;
         Ok(output)
     }
@@ -162,12 +196,11 @@ impl Writer {
     /// The bytes before the data, padding included. Only the first shard carries the model's metadata.
     fn header(&self, tensors: &[Declared], shard: Option<(u16, u16)>) -> Vec<u8> {
         let mut entries: Vec<(&str, Vec<u8>)> = match shard {
-            Some((1.., _)) if self.alignment == 32 => Vec::new(),
+            Some((1.., _)) if self.alignment == DEFAULT_ALIGNMENT => Vec::new(),
             Some((1.., _)) => vec![("general.alignment", encoded(self.alignment))],
             _ => self.entries.iter().map(|(key, bytes)| (key.as_str(), bytes.clone())).collect(),
         };
         if let Some((number, count)) = shard {
-            entries.retain(|(key, _)| !key.starts_with("split."));
             entries.push(("split.no", encoded(number)));
             entries.push(("split.count", encoded(count)));
             entries.push(("split.tensors.count", encoded(self.tensors.len() as i32)));
@@ -194,6 +227,13 @@ impl Writer {
         }
         out
     }
+}
+
+/// The alignment that an encoded value of `general.alignment` states.
+fn alignment_in(encoded: &[u8]) -> Result<u32, WriteError> {
+    let value = encoded.strip_prefix(&(ValueType::U32 as u32).to_le_bytes());
+    let alignment = value.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    alignment.filter(|alignment| alignment.is_power_of_two()).ok_or(WriteError::Alignment)
 }
 
 fn shard_path(path: &Path, number: u16, count: u16) -> Result<PathBuf, WriteError> {
@@ -229,7 +269,15 @@ pub struct Output {
     /// Whole files, as (partial, target).
     written: Vec<(PathBuf, PathBuf)>,
     alignment: u64,
-    done: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Writing,
+    /// Something could not be written: what there is must not get a final name.
+    Failed,
+    Done,
 }
 
 impl Output {
@@ -244,6 +292,27 @@ impl Output {
         name: &str,
         fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<(), WriteError> {
+        self.attempt(|output| output.fill(name, fill))
+    }
+
+    /// Leaves a hole for a tensor: it reads as zeros and takes no room on the disk.
+    pub fn write_hole(&mut self, name: &str) -> Result<(), WriteError> {
+        self.attempt(|output| output.skip(name))
+    }
+
+    /// After a failure nothing more is written, and nothing is finished.
+    fn attempt(&mut self, step: impl FnOnce(&mut Output) -> Result<(), WriteError>) -> Result<(), WriteError> {
+        if self.state != State::Writing {
+            return Err(WriteError::Failed);
+        }
+        let result = step(self);
+        if result.is_err() {
+            self.state = State::Failed;
+        }
+        result
+    }
+
+    fn fill(&mut self, name: &str, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), WriteError> {
         let alignment = self.alignment;
         let (file, expected) = self.begin(name)?;
         let mut counted = Counted { out: &mut file.out, bytes: 0 };
@@ -258,8 +327,7 @@ impl Output {
         Ok(())
     }
 
-    /// Leaves a hole for a tensor: it reads as zeros and takes no room on the disk.
-    pub fn write_hole(&mut self, name: &str) -> Result<(), WriteError> {
+    fn skip(&mut self, name: &str) -> Result<(), WriteError> {
         let alignment = self.alignment;
         let (file, len) = self.begin(name)?;
         let skipped = i64::try_from(len.next_multiple_of(alignment)).map_err(std::io::Error::other);
@@ -276,21 +344,28 @@ impl Output {
         }
     }
 
-    /// Completes the model: flushes it to the disk and gives all files their names.
+    /// Completes the model: flushes it to the disk and gives all files their names, or none.
     pub fn finish(mut self) -> Result<Vec<PathBuf>, WriteError> {
+        self.attempt(Output::complete)?;
+        let targets: Vec<PathBuf> = self.written.iter().map(|(_, target)| target.clone()).collect();
+        for (number, (partial, target)) in self.written.iter().enumerate() {
+            if let Err(error) = std::fs::rename(partial, target) {
+                targets.iter().take(number).for_each(|named| drop(std::fs::remove_file(named)));
+                return Err(file_error(target, error));
+            }
+        }
+        self.state = State::Done;
+        targets.first().map_or(Ok(()), |target| sync_folder(target))?;
+        Ok(targets)
+    }
+
+    /// All tensors are there, and on the disk.
+    fn complete(&mut self) -> Result<(), WriteError> {
         if let Some(expected) = self.file_with_room()?.and_then(|file| file.tensors.last()) {
             let expected = Some(expected.name.clone());
             return Err(WriteError::Order { got: "the end".to_owned(), expected });
         }
-        self.close()?;
-        for (partial, target) in &self.written {
-            std::fs::rename(partial, target).map_err(|e| file_error(target, e))?;
-        }
-        self.done = true;
-        if let Some((_, target)) = self.written.first() {
-            sync_folder(target)?;
-        }
-        Ok(self.written.iter().map(|(_, target)| target.clone()).collect())
+        self.close()
     }
 
     /// The file that takes the next tensor; `None` when all of them are full.
@@ -319,7 +394,7 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if !self.done {
+        if self.state != State::Done {
             let open = self.open.take().map(|file| file.partial);
             for partial in self.written.iter().map(|(partial, _)| partial).chain(&open) {
                 let _ = std::fs::remove_file(partial);
@@ -378,119 +453,5 @@ impl Write for Counted<'_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// What can be a metadata value: appends its type and its bytes.
-pub trait Encode {
-    fn encode(&self, out: &mut Vec<u8>);
-}
-
-fn encoded(value: impl Encode) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    value.encode(&mut bytes);
-    bytes
-}
-
-fn put_type(out: &mut Vec<u8>, ty: ValueType) {
-    out.extend((ty as u32).to_le_bytes());
-}
-
-fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend((bytes.len() as u64).to_le_bytes());
-    out.extend(bytes);
-}
-
-fn put_array_head(out: &mut Vec<u8>, element: ValueType, len: usize) {
-    put_type(out, ValueType::Array);
-    put_type(out, element);
-    out.extend((len as u64).to_le_bytes());
-}
-
-macro_rules! encode_numbers {
-    ($($ty:ty => $variant:ident,)*) => {$(
-        impl Encode for $ty {
-            fn encode(&self, out: &mut Vec<u8>) {
-                put_type(out, ValueType::$variant);
-                out.extend(self.to_le_bytes());
-            }
-        }
-
-        impl Encode for &[$ty] {
-            fn encode(&self, out: &mut Vec<u8>) {
-                put_array_head(out, ValueType::$variant, self.len());
-                self.iter().for_each(|v| out.extend(v.to_le_bytes()));
-            }
-        }
-    )*};
-}
-
-encode_numbers! {
-    u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32,
-    f32 => F32, u64 => U64, i64 => I64, f64 => F64,
-}
-
-impl Encode for bool {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_type(out, ValueType::Bool);
-        out.push((*self).into());
-    }
-}
-
-impl Encode for &[bool] {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_array_head(out, ValueType::Bool, self.len());
-        out.extend(self.iter().map(|v| u8::from(*v)));
-    }
-}
-
-impl Encode for &str {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_type(out, ValueType::String);
-        put_string(out, self.as_bytes());
-    }
-}
-
-macro_rules! encode_strings {
-    ($($ty:ty,)*) => {$(
-        impl Encode for &[$ty] {
-            fn encode(&self, out: &mut Vec<u8>) {
-                put_array_head(out, ValueType::String, self.len());
-                self.iter().for_each(|s| put_string(out, s.as_bytes()));
-            }
-        }
-    )*};
-}
-
-encode_strings! { &str, String, }
-
-impl Encode for Array<'_> {
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_array_head(out, self.element(), self.len());
-        out.extend(self.bytes());
-    }
-}
-
-/// A value taken over from another file.
-impl Encode for Value<'_> {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Value::U8(v) => v.encode(out),
-            Value::I8(v) => v.encode(out),
-            Value::U16(v) => v.encode(out),
-            Value::I16(v) => v.encode(out),
-            Value::U32(v) => v.encode(out),
-            Value::I32(v) => v.encode(out),
-            Value::F32(v) => v.encode(out),
-            Value::U64(v) => v.encode(out),
-            Value::I64(v) => v.encode(out),
-            Value::F64(v) => v.encode(out),
-            Value::Bool(v) => v.encode(out),
-            Value::Array(v) => v.encode(out),
-            Value::String(bytes) => {
-                put_type(out, ValueType::String);
-                put_string(out, bytes);
-            }
-        }
     }
 }
