@@ -6,7 +6,7 @@
 mod models;
 
 use cachalot::gguf::{Gguf, Split};
-use cachalot::model::{Detail, Inspection};
+use cachalot::model::{Detail, ModelFile};
 use criterion::{Criterion, criterion_group, criterion_main};
 use models::{V3, write_holes};
 
@@ -16,7 +16,7 @@ fn open(c: &mut Criterion) {
     assert_eq!(files.len(), 8);
     c.bench_function("open V3, 8 shards", |b| b.iter(|| Gguf::open(&files[0]).unwrap().tensors().count()));
     c.bench_function("inspect V3, 8 shards", |b| {
-        b.iter(|| Inspection::open(&files[0], Detail::default()).unwrap().parameters)
+        b.iter(|| ModelFile::open(&files[0]).unwrap().inspect(Detail::default()).parameters)
     });
 }
 

@@ -75,6 +75,9 @@ fn tensors_and_metadata_on_request() {
     let tensors = report["tensors"].as_array().unwrap();
     assert_eq!(tensors.len(), 34);
     assert_eq!(tensors[0]["shape"], serde_json::json!([8, 6]));
+    assert_eq!(tensors[0]["type"], "F32");
+    assert_eq!(report["hyperparameters"]["rope.scaling.factor"], 40.0);
+    assert_eq!(report["hyperparameters"]["block_count"], 2);
     assert_eq!(report["metadata"]["tokenizer.ggml.tokens"].as_array().unwrap().len(), 6);
     let bytes = fs::read(&path).unwrap();
     let at = tensors[1]["offset"].as_u64().unwrap() as usize;
@@ -190,12 +193,16 @@ fn problems_are_shown_and_set_the_exit_code() {
 fn text_from_a_file_cannot_speak_to_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.gguf");
-    let esc = "\u{1b}]0;owned\u{7}\u{202e}";
+    let esc = "\u{1b}]0;owned\u{7}\u{202e}\u{9b}";
     let raw = Raw::new_arch(esc).text("general.name", esc).text(&format!("{esc}.x"), esc);
     fs::write(&path, raw.tensor(esc, &[8], 0, 0).data(32).bytes()).unwrap();
     let ended = with_flags(&path, &["--tensors", "--metadata"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(!ended.stdout.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{}", ended.stdout);
+    let json = with_flags(&path, &["--json", "--metadata", "--tensors"]).stdout;
+    assert!(!json.contains(['\u{1b}', '\u{7}', '\u{202e}', '\u{9b}']), "{json}");
+    let report: Json = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["name"], esc, "and says the same");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 mod support;
 
-use cachalot::gguf::{Gguf, Header, Split, Value};
+use cachalot::gguf::{Header, Split, Value};
+use cachalot::model::{Detail, ModelFile};
 use proptest::prelude::*;
 use std::fs;
 use std::sync::OnceLock;
@@ -137,7 +138,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The whole way from a path: what opens can be read to its last byte.
+    /// The whole way from a path to a report: whatever opens can be shown, in words and as JSON.
     #[test]
     fn mutated_files(seed in 0..2usize, mutations in prop::collection::vec(mutation(), 1..4)) {
         let mut bytes = seeds()[seed].clone();
@@ -145,9 +146,12 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.gguf");
         fs::write(&path, &bytes).unwrap();
-        if let Ok(gguf) = Gguf::open(&path) {
-            let read: usize = gguf.tensors().map(|tensor| tensor.data.iter().filter(|byte| **byte < 255).count()).sum();
-            prop_assert!(read <= bytes.len());
+        if let Ok(model) = ModelFile::open(&path) {
+            let report = model.inspect_and_check(Detail { tensors: true, metadata: true }, &|_, _| {});
+            let json: serde_json::Value = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+            let listed: u64 = json["tensors"].as_array().unwrap().iter().map(|t| t["bytes"].as_u64().unwrap()).sum();
+            prop_assert_eq!(Some(listed), json["tensor_bytes"].as_u64());
+            prop_assert!(listed <= bytes.len() as u64);
         }
     }
 }

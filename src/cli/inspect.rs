@@ -1,11 +1,12 @@
 //! `cachalot inspect`: what is in a GGUF file.
 
-use super::output::{Table, answer};
+use super::output::{self, Table, answer};
 use super::size::{binary, count, exact};
 use super::template_check::{self, Request};
 use crate::chat::{Detected, Facts, Family};
-use crate::model::{Class, Detail, Inspection, LayerRow, TokenizerFacts};
-use crate::text::Escaped;
+use crate::exit::Unwritable;
+use crate::model::{Class, Detail, Inspection, LayerRow, ModelFile, RoleToken, TokenizerFacts};
+use crate::text::{Clipped, Escaped};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -37,35 +38,36 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Longest metadata value shown in a table, in characters.
-const VALUE_WIDTH: usize = 100;
-
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let model = ModelFile::open(&args.file)?;
     if let Some(key) = &args.key {
-        let mut value = Inspection::value_of(&args.file, key)?
-            .with_context(|| format!("{}: no metadata key '{key}'", args.file.display()))?;
-        value.push(b'\n');
-        return Ok(answer(&value)?);
+        return show_value(args, &model, key);
     }
     let detail = Detail { tensors: args.tensors, metadata: args.metadata };
     let report = match args.check {
-        true => check(args, detail)?,
-        false => Inspection::open(&args.file, detail)?,
+        true => check(&model, detail)?,
+        false => model.inspect(detail),
     };
     let chat = chat_facts(&report);
-    let text = match args.json {
-        true => serde_json::to_string_pretty(&Output { report: &report, chat: chat.as_ref() })? + "\n",
-        false => render(&report, chat.as_ref()),
-    };
-    answer(text.as_bytes())?;
+    match args.json {
+        true => output::json(&Output { report: &report, chat: chat.as_ref() })?,
+        false => answer(render(&report, chat.as_ref()).as_bytes())?,
+    }
     Ok(report.sound(&args.file)?)
+}
+
+fn show_value(args: &Args, model: &ModelFile, key: &str) -> anyhow::Result<()> {
+    let mut out = output::FileText::new();
+    let missing = || format!("{}: no metadata key '{key}'", args.file.display());
+    model.write_value(key, &mut out).with_context(missing)?.map_err(Unwritable)?;
+    Ok(out.finish()?)
 }
 
 /// The report as JSON, with what only the chat templates know.
 #[derive(Serialize)]
 struct Output<'a> {
     #[serde(flatten)]
-    report: &'a Inspection,
+    report: &'a Inspection<'a>,
     chat: Option<&'a ChatFacts>,
 }
 
@@ -87,7 +89,7 @@ fn chat_facts(report: &Inspection) -> Option<ChatFacts> {
         special_tokens: &special_tokens,
         name: report.name.as_deref(),
     });
-    let token = |role: &str| tokenizer.special.get(role).and_then(|(_, text)| text.clone()).unwrap_or_default();
+    let token = |role: &str| tokenizer.special.get(role).and_then(|token| token.text.clone()).unwrap_or_default();
     let template = tokenizer.chat_template.as_ref().map(|template| {
         template_check::agreement(&Request {
             template: template.clone(),
@@ -100,23 +102,25 @@ fn chat_facts(report: &Inspection) -> Option<ChatFacts> {
     Some(ChatFacts { family: family.name(), models: family.models(), because, template })
 }
 
-fn check(args: &Args, detail: Detail) -> anyhow::Result<Inspection> {
+fn check(model: &ModelFile, detail: Detail) -> anyhow::Result<Inspection<'_>> {
     let bar = ProgressBar::no_length().with_message("checking").with_style(ProgressStyle::with_template(
         "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
     )?);
-    let report = Inspection::open_and_check(&args.file, detail, &|total, read| {
+    let report = model.inspect_and_check(detail, &|total, read| {
         bar.set_length(total);
         bar.inc(read);
     });
     bar.finish_and_clear();
-    Ok(report?)
+    Ok(report)
 }
 
 fn render(report: &Inspection, chat: Option<&ChatFacts>) -> String {
     let mut text = String::new();
     summary(&mut text, report);
-    section(&mut text, "Tensors by class", &by_class(report));
-    section(&mut text, "Tensors by type", &by_type(report));
+    if !report.classes.is_empty() {
+        section(&mut text, "Tensors by class", &by_class(report));
+        section(&mut text, "Tensors by type", &by_type(report));
+    }
     if !report.routed_layers.is_empty() {
         section(&mut text, "Routed experts by layer", &by_layer(&report.routed_layers));
     }
@@ -128,7 +132,7 @@ fn render(report: &Inspection, chat: Option<&ChatFacts>) -> String {
     }
     if let Some(metadata) = &report.metadata {
         let mut table = Table::new(&["key", "type", "value"]);
-        metadata.iter().for_each(|row| table.row([shown(&row.key), row.ty.clone(), clipped(&row.text)]));
+        metadata.iter().for_each(|row| table.row([clipped(row.key), row.ty(), clipped(&row.text())]));
         section(&mut text, "Metadata", &table.render("  "));
     }
     if report.tensors.is_some() {
@@ -147,8 +151,8 @@ fn section(text: &mut String, title: &str, body: &str) {
 
 fn summary(text: &mut String, report: &Inspection) {
     let mut lines = vec![
-        ("model", report.name.as_deref().map_or("(no name)".to_owned(), shown)),
-        ("architecture", report.architecture.as_deref().map_or("(none)".to_owned(), shown)),
+        ("model", report.name.as_deref().map_or("(no name)".to_owned(), clipped)),
+        ("architecture", report.architecture.as_deref().map_or("(none)".to_owned(), clipped)),
     ];
     let active = match report.parameters_active {
         active if active < report.parameters => format!(", {} used for a token", count(active)),
@@ -166,7 +170,7 @@ fn summary(text: &mut String, report: &Inspection) {
             report.bits_per_weight
         ),
     ));
-    lines.extend(report.in_words.iter().map(|(label, words)| (*label, shown(words))));
+    lines.extend(report.in_words.iter().map(|(label, words)| (*label, words.clone())));
     if let [file] = report.files.as_slice() {
         let tensors = plural(file.tensors, "tensor");
         lines.push(("format", format!("GGUF version {}, {tensors}, aligned to {}", file.version, file.alignment)));
@@ -214,7 +218,7 @@ fn by_layer(layers: &[LayerRow]) -> String {
         let cell = |class: Class| {
             let fused = first.experts.get(&Class::RoutedGateUp).filter(|_| class != Class::RoutedDown);
             match first.experts.get(&class).or(fused) {
-                Some((ty, bytes)) => format!("{ty} {}", binary(*bytes)),
+                Some(experts) => format!("{} {}", experts.ty, binary(experts.bytes)),
                 None => "-".to_owned(),
             }
         };
@@ -225,17 +229,17 @@ fn by_layer(layers: &[LayerRow]) -> String {
 }
 
 fn tokenizer_lines(facts: &TokenizerFacts, chat: Option<&ChatFacts>) -> String {
-    let pre = facts.pre.as_deref().map_or(String::new(), |pre| format!(", pre-tokenizer {}", shown(pre)));
+    let pre = facts.pre.as_deref().map_or(String::new(), |pre| format!(", pre-tokenizer {}", clipped(pre)));
     let merges = facts.merges.map_or(String::new(), |n| format!(", {} merges", exact(n as u64)));
     let kinds: Vec<String> = facts.kinds.iter().map(|(kind, n)| format!("{} {kind}", exact(*n as u64))).collect();
     let flag = |name: &str, value: Option<bool>| {
         value.map(|yes| format!("{name} {}", if yes { "is added" } else { "is not added" }))
     };
-    let mut lines = vec![("model", format!("{}{pre}", shown(&facts.model)))];
+    let mut lines = vec![("model", format!("{}{pre}", clipped(&facts.model)))];
     let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
     lines.push(("vocabulary", format!("{} tokens{kinds}{merges}", exact(facts.tokens as u64))));
-    for (role, (id, text)) in &facts.special {
-        lines.push((role, format!("{id} {}", text.as_deref().map_or("(beyond the vocabulary)".to_owned(), shown))));
+    for (role, RoleToken { id, text }) in &facts.special {
+        lines.push((role, format!("{id} {}", text.as_deref().map_or("(beyond the vocabulary)".to_owned(), clipped))));
     }
     let added: Vec<String> = [flag("bos", facts.add_bos), flag("eos", facts.add_eos)].into_iter().flatten().collect();
     lines.push(("by default", added.join(", ")));
@@ -247,7 +251,7 @@ fn tokenizer_lines(facts: &TokenizerFacts, chat: Option<&ChatFacts>) -> String {
         lines.push(("chat family", format!("{} ({}): {}", chat.family, chat.models, chat.because)));
         lines.extend(chat.template.iter().map(|text| ("", shown(text))));
     }
-    let line = |(label, value): (&str, String)| format!("  {:<13} {value}\n", shown(label));
+    let line = |(label, value): (&str, String)| format!("  {:<13} {value}\n", clipped(label));
     lines.into_iter().filter(|(_, value)| !value.is_empty()).map(line).collect()
 }
 
@@ -279,8 +283,5 @@ fn shown(text: &str) -> String {
 }
 
 fn clipped(text: &str) -> String {
-    match text.char_indices().nth(VALUE_WIDTH) {
-        Some((end, _)) => format!("{}… ({} bytes)", shown(&text[..end]), exact(text.len() as u64)),
-        None => shown(text),
-    }
+    Clipped(text).to_string()
 }

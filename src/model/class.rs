@@ -83,7 +83,9 @@ impl Role {
 /// `blk.12.attn_norm.weight` → (12, `attn_norm.weight`).
 fn layer_and_rest(name: &str) -> Option<(u32, &str)> {
     let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-    Some((layer.parse().ok()?, rest))
+    // `blk.+1` and `blk.01` are no layers.
+    let number: u32 = layer.parse().ok()?;
+    (number.to_string() == layer).then_some((number, rest))
 }
 
 fn outside(name: &str) -> Class {
@@ -136,6 +138,8 @@ mod tests {
             ("blk.3.ffn_up_shexp.weight", Class::Shared, Some(3)),
             ("blk.61.nextn.eh_proj.weight", Class::Nextn, Some(61)),
             ("blk.x.attn_q.weight", Class::Other, None),
+            ("blk.01.attn_q.weight", Class::Other, None),
+            ("blk.+1.attn_q.weight", Class::Other, None),
         ] {
             assert_eq!(Role::of(name), Role { class, layer }, "{name}");
         }

@@ -3,12 +3,16 @@
 //! This is for people. The configuration that a forward pass is built from is validated elsewhere,
 //! once, and guesses nothing.
 
-use crate::gguf::{Metadata, Value};
+use crate::gguf::{Metadata, Value, ValueType};
+use crate::text::Clipped;
 use std::collections::BTreeMap;
 
-/// A hyperparameter's value.
+/// Longer arrays are no hyperparameters; ggml knows 512 layers.
+pub(super) const MAX_PER_LAYER: usize = 4096;
+
+/// A hyperparameter's value, as far as words are made of it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Scalar {
+enum Scalar {
     Integer(i128),
     Float(f64),
     Bool(bool),
@@ -33,8 +37,8 @@ impl Hparams {
         Hparams { architecture, keys }
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = (&str, &Scalar)> {
-        self.keys.iter().map(|(key, value)| (key.as_str(), value))
+    pub fn is_deepseek(&self) -> bool {
+        self.architecture.as_deref() == Some("deepseek2")
     }
 
     /// A count or a size: a non-negative integer, or the largest of a per-layer array.
@@ -90,7 +94,7 @@ impl Hparams {
     pub fn expert_groups(&self) -> Option<(u64, u64, bool)> {
         match (self.count("expert_group_count"), self.count("expert_group_used_count")) {
             (Some(groups), Some(used)) => Some((groups, used, true)),
-            _ if self.architecture.as_deref() != Some("deepseek2") => None,
+            _ if !self.is_deepseek() => None,
             _ => match (self.count("expert_count"), self.gating()) {
                 (Some(256), "sigmoid") => Some((8, 4, false)),
                 (Some(160), "softmax") => Some((8, 3, false)),
@@ -99,7 +103,7 @@ impl Hparams {
         }
     }
 
-    /// The hyperparameters in words, as (label, text).
+    /// The hyperparameters in words, as (label, text), fit for a terminal.
     pub fn in_words(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         let mut line = |label, text: Option<String>| lines.extend(text.filter(|t| !t.is_empty()).map(|t| (label, t)));
@@ -127,7 +131,7 @@ impl Hparams {
     }
 
     fn attention(&self) -> Option<String> {
-        let heads = self.count("attention.head_count")?;
+        let heads = self.count("attention.head_count").filter(|heads| *heads > 0)?;
         let rope = self.count("rope.dimension_count");
         if let Some(latent) = self.count("attention.kv_lora_rank").filter(|rank| *rank > 0) {
             let rope = rope.unwrap_or(0);
@@ -200,9 +204,9 @@ impl Hparams {
         Some(match (self.text("rope.scaling.type"), self.float("rope.scaling.factor"), original) {
             (Some("none") | None, _, _) => format!("{n} tokens"),
             (Some(kind), Some(factor), Some(original)) => {
-                format!("{n} tokens: {kind} by {} from {original}", short(factor))
+                format!("{n} tokens: {} by {} from {original}", Clipped(kind), short(factor))
             }
-            (Some(kind), _, _) => format!("{n} tokens: {kind}"),
+            (Some(kind), _, _) => format!("{n} tokens: {}", Clipped(kind)),
         })
     }
 
@@ -217,7 +221,8 @@ impl Hparams {
 
 /// A float that was an f32 in the file, without the digits that f64 makes of it.
 fn short(x: f64) -> String {
-    (x as f32).to_string()
+    let single = x as f32;
+    if single.is_finite() { single.to_string() } else { x.to_string() }
 }
 
 fn scalar(value: Value<'_>) -> Option<Scalar> {
@@ -226,6 +231,7 @@ fn scalar(value: Value<'_>) -> Option<Scalar> {
         Value::F64(x) => Scalar::Float(x),
         Value::Bool(b) => Scalar::Bool(b),
         Value::String(bytes) => Scalar::Text(String::from_utf8_lossy(bytes).into_owned()),
+        Value::Array(array) if array.len() > MAX_PER_LAYER || array.element() == ValueType::String => return None,
         Value::Array(array) => {
             let number = |value: Value<'_>| match scalar(value)? {
                 Scalar::Integer(n) => Some(n as f64),

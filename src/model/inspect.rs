@@ -1,22 +1,31 @@
 //! What is in a GGUF file, as plain data: for people to read and for programs to parse.
 
 use super::class::{Class, Role};
-use super::hparams::{Hparams, Scalar};
+use super::hparams::{Hparams, MAX_PER_LAYER};
 use super::soundness::{self, Unsound};
 use crate::gguf::{self, Gguf, Metadata, TensorInfo, TensorType, Value};
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
 use std::path::Path;
 
-/// A report on one model.
+/// Longer chat templates are not looked at; the published ones have a few KiB.
+const MAX_TEMPLATE: usize = 1 << 20;
+
+/// An open model, to be reported on.
+pub struct ModelFile {
+    gguf: Gguf,
+}
+
+/// A report on one model. Metadata stay in the file; they are read as they are written out.
 #[derive(Debug, Serialize)]
-pub struct Inspection {
+pub struct Inspection<'a> {
     pub name: Option<String>,
     pub architecture: Option<String>,
     #[serde(serialize_with = "as_map")]
     pub in_words: Vec<(&'static str, String)>,
-    pub hyperparameters: Map<String, Json>,
+    #[serde(serialize_with = "metadata_as_map")]
+    pub hyperparameters: Vec<MetadataRow<'a>>,
     pub parameters: u64,
     /// Parameters that one token uses: all but the routed experts that it does not choose.
     pub parameters_active: u64,
@@ -35,8 +44,8 @@ pub struct Inspection {
     pub data_checked: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tensors: Option<Vec<TensorRow>>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "metadata_as_map")]
-    pub metadata: Option<Vec<MetadataRow>>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_metadata_as_map")]
+    pub metadata: Option<Vec<MetadataRow<'a>>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,6 +60,7 @@ pub struct FileRow {
 /// Tensors of one type.
 #[derive(Debug, Serialize)]
 pub struct TypeRow {
+    #[serde(rename = "type")]
     pub ty: &'static str,
     pub tensors: usize,
     pub parameters: u64,
@@ -73,7 +83,15 @@ pub struct ClassRow {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct LayerRow {
     pub layer: u32,
-    pub experts: BTreeMap<Class, (&'static str, u64)>,
+    pub experts: BTreeMap<Class, Experts>,
+    pub bytes: u64,
+}
+
+/// All of a layer's routed experts of one class: the type of their weights, and bytes with biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Experts {
+    #[serde(rename = "type")]
+    pub ty: &'static str,
     pub bytes: u64,
 }
 
@@ -86,12 +104,12 @@ pub struct TokenizerFacts {
     /// Kind of token → how many there are.
     #[serde(serialize_with = "as_map")]
     pub kinds: Vec<(&'static str, usize)>,
-    /// Role (`bos`, `eos`, …) → id and text.
-    pub special: BTreeMap<String, (u64, Option<String>)>,
+    /// Role (`bos`, `eos`, …) → the token.
+    pub special: BTreeMap<String, RoleToken>,
     pub add_bos: Option<bool>,
     pub add_eos: Option<bool>,
     pub chat_template_bytes: Option<usize>,
-    /// For whoever runs it; too long for a report.
+    /// For whoever runs it; too long for a report. `None` also where no program would run it.
     #[serde(skip)]
     pub chat_template: Option<String>,
     /// The texts of control and user-defined tokens.
@@ -99,9 +117,17 @@ pub struct TokenizerFacts {
     pub special_tokens: Vec<String>,
 }
 
+/// A token that has a role; no text where the vocabulary has no such id.
+#[derive(Debug, Serialize)]
+pub struct RoleToken {
+    pub id: u64,
+    pub text: Option<String>,
+}
+
 #[derive(Debug, Serialize)]
 pub struct TensorRow {
     pub name: String,
+    #[serde(rename = "type")]
     pub ty: &'static str,
     /// ggml order: the first dimension is the contiguous one.
     pub shape: Vec<u64>,
@@ -112,13 +138,36 @@ pub struct TensorRow {
     pub offset: u64,
 }
 
-#[derive(Debug)]
-pub struct MetadataRow {
-    pub key: String,
-    pub ty: String,
-    /// Short enough for a line.
-    pub text: String,
-    pub json: Json,
+/// A metadata key; its value is still in the file.
+#[derive(Debug, Clone, Copy)]
+pub struct MetadataRow<'a> {
+    pub key: &'a str,
+    value: Value<'a>,
+}
+
+impl MetadataRow<'_> {
+    /// The value's type: `u32`, `6 × string`.
+    pub fn ty(&self) -> String {
+        match self.value {
+            Value::Array(array) => format!("{} × {}", array.len(), array.element()),
+            value => value.ty().to_string(),
+        }
+    }
+
+    /// The beginning of the value, at most some 200 bytes of it.
+    pub fn text(&self) -> String {
+        const ITEMS: usize = 6;
+        match self.value {
+            Value::Array(array) => {
+                let mut items: Vec<String> = array.iter().take(ITEMS).map(short_text).collect();
+                if array.len() > ITEMS {
+                    items.push("…".to_owned());
+                }
+                format!("[{}]", items.join(", "))
+            }
+            value => short_text(value),
+        }
+    }
 }
 
 /// What to put into a report beside the summary.
@@ -128,57 +177,29 @@ pub struct Detail {
     pub metadata: bool,
 }
 
-impl Inspection {
-    /// Opens the model at `path` and reports on it, reading headers only.
-    pub fn open(path: &Path, detail: Detail) -> Result<Inspection, gguf::Error> {
-        Ok(Inspection::of(&Gguf::open(path)?, detail))
+impl ModelFile {
+    /// Opens the model at `path`: a file, any shard of a split, or a folder that holds one model.
+    pub fn open(path: &Path) -> Result<ModelFile, gguf::Error> {
+        Ok(ModelFile { gguf: Gguf::open(path)? })
     }
 
-    /// As [`open`](Self::open), and reads all tensor data; `progress` is called with the bytes to
-    /// read in all and those just read.
-    pub fn open_and_check(
-        path: &Path,
-        detail: Detail,
-        progress: &(dyn Fn(u64, u64) + Sync),
-    ) -> Result<Inspection, gguf::Error> {
-        let gguf = Gguf::open(path)?;
-        let mut report = Inspection::of(&gguf, detail);
-        let total = report.tensor_bytes;
-        report.problems.extend(soundness::data_problems(&gguf, &|bytes| progress(total, bytes)));
-        report.data_checked = true;
-        Ok(report)
-    }
-
-    /// One metadata value: a string as it is, anything else as JSON.
-    pub fn value_of(path: &Path, key: &str) -> Result<Option<Vec<u8>>, gguf::Error> {
-        let gguf = Gguf::open(path)?;
-        Ok(gguf.metadata().value(key).map(|value| match value {
-            Value::String(bytes) => bytes.to_owned(),
-            other => json_of(other).to_string().into_bytes(),
-        }))
-    }
-
-    /// An error if anything is wrong with the model.
-    pub fn sound(&self, path: &Path) -> Result<(), Unsound> {
-        match self.problems.first() {
-            None => Ok(()),
-            Some(first) => {
-                Err(Unsound { path: path.display().to_string(), count: self.problems.len(), first: first.clone() })
-            }
-        }
-    }
-
-    fn of(gguf: &Gguf, detail: Detail) -> Inspection {
+    /// Reports on the model, reading headers only.
+    pub fn inspect(&self, detail: Detail) -> Inspection<'_> {
+        let gguf = &self.gguf;
         let metadata = gguf.metadata();
         let hparams = Hparams::read(metadata);
         let tensors: Vec<(&TensorInfo, Role)> = gguf.tensors().map(|t| (t.info, Role::of(&t.info.name))).collect();
         let total = Sum::of(tensors.iter().map(|(info, _)| *info));
         let routed = Sum::of(tensors.iter().filter(|(_, role)| role.class.is_routed()).map(|(info, _)| *info));
+        let rows = || metadata.iter().map(|(key, value)| MetadataRow { key, value });
         Inspection {
-            name: metadata.get::<&str>("general.name").ok().flatten().map(str::to_owned),
+            name: match metadata.value("general.name") {
+                Some(Value::String(bytes)) => Some(String::from_utf8_lossy(bytes).into_owned()),
+                _ => None,
+            },
             architecture: hparams.architecture.clone(),
             in_words: hparams.in_words(),
-            hyperparameters: hparams.keys().map(|(key, value)| (key.to_owned(), json_of_scalar(value))).collect(),
+            hyperparameters: hyperparameters(rows(), &hparams),
             parameters: total.parameters,
             parameters_active: total.parameters - routed.parameters + active(routed.parameters, &hparams),
             bytes: gguf.n_bytes(),
@@ -192,9 +213,48 @@ impl Inspection {
             problems: soundness::problems(gguf, &hparams),
             data_checked: false,
             tensors: detail.tensors.then(|| tensor_rows(gguf)),
-            metadata: detail.metadata.then(|| metadata.iter().map(metadata_row).collect()),
+            metadata: detail.metadata.then(|| rows().collect()),
         }
     }
+
+    /// As [`inspect`](Self::inspect), and reads all tensor data; `progress` is called with the bytes
+    /// to read in all and those just read.
+    pub fn inspect_and_check(&self, detail: Detail, progress: &(dyn Fn(u64, u64) + Sync)) -> Inspection<'_> {
+        let mut report = self.inspect(detail);
+        let total = report.tensor_bytes;
+        report.problems.extend(soundness::data_problems(&self.gguf, &|bytes| progress(total, bytes)));
+        report.data_checked = true;
+        report
+    }
+
+    /// Writes one metadata value: a string as it is, anything else as JSON. `None`: no such key.
+    pub fn write_value(&self, key: &str, out: &mut dyn Write) -> Option<std::io::Result<()>> {
+        Some(match self.gguf.metadata().value(key)? {
+            Value::String(bytes) => out.write_all(bytes),
+            value => serde_json::to_writer(out, &Json(value)).map_err(std::io::Error::from),
+        })
+    }
+}
+
+impl Inspection<'_> {
+    /// An error if anything is wrong with the model.
+    pub fn sound(&self, path: &Path) -> Result<(), Unsound> {
+        match self.problems.first() {
+            None => Ok(()),
+            Some(first) => {
+                Err(Unsound { path: path.display().to_string(), count: self.problems.len(), first: first.clone() })
+            }
+        }
+    }
+}
+
+/// The keys under the architecture's name, without it.
+fn hyperparameters<'a>(rows: impl Iterator<Item = MetadataRow<'a>>, hparams: &Hparams) -> Vec<MetadataRow<'a>> {
+    let prefix = hparams.architecture.as_ref().map(|arch| format!("{arch}."));
+    let is_short = |value: &Value<'_>| !matches!(value, Value::Array(array) if array.len() > MAX_PER_LAYER);
+    rows.filter(|row| is_short(&row.value))
+        .filter_map(|row| Some(MetadataRow { key: row.key.strip_prefix(prefix.as_deref()?)?, ..row }))
+        .collect()
 }
 
 /// Of the routed experts' parameters, those that one token uses.
@@ -267,7 +327,11 @@ fn routed_layers(tensors: &[(&TensorInfo, Role)]) -> Vec<LayerRow> {
         let Some(layer) = role.layer else { continue };
         let row = layers.entry(layer).or_insert_with(|| LayerRow { layer, experts: BTreeMap::new(), bytes: 0 });
         let bytes = info.range.end - info.range.start;
-        row.experts.insert(role.class, (info.ty.name(), bytes));
+        let experts = row.experts.entry(role.class).or_insert(Experts { ty: info.ty.name(), bytes: 0 });
+        experts.bytes = experts.bytes.saturating_add(bytes);
+        if info.name.ends_with(".weight") {
+            experts.ty = info.ty.name();
+        }
         row.bytes = row.bytes.saturating_add(bytes);
     }
     layers.into_values().collect()
@@ -279,18 +343,21 @@ fn tokenizer(metadata: Metadata<'_>) -> Option<TokenizerFacts> {
         Some(Value::Array(array)) => Some(array),
         _ => None,
     };
-    let model = text("tokenizer.ggml.model")?;
     let tokens = array("tokenizer.ggml.tokens");
+    let model = text("tokenizer.ggml.model").or_else(|| tokens.map(|_| "(none)".to_owned()))?;
     let roles: Vec<(&str, u64)> = metadata
         .iter()
         .filter_map(|(key, value)| {
-            let role = key.strip_prefix("tokenizer.ggml.")?.strip_suffix("_id")?;
-            Some((role.trim_end_matches("_token"), u64::try_from(value.as_integer()?).ok()?))
+            let role = key.strip_prefix("tokenizer.ggml.")?.strip_suffix("_token_id")?;
+            // All bits set says that there is no such token.
+            let id = u64::try_from(value.as_integer()?).ok().filter(|id| *id != u64::from(u32::MAX))?;
+            Some((role, id))
         })
         .collect();
     let texts = tokens.map(|tokens| texts_of(tokens, &roles)).unwrap_or_default();
-    let special = roles.iter().map(|(role, id)| ((*role).to_owned(), (*id, texts.get(id).cloned())));
-    let chat_template = text("tokenizer.chat_template");
+    let token = |id: &u64| RoleToken { id: *id, text: texts.get(id).cloned() };
+    let special = roles.iter().map(|(role, id)| ((*role).to_owned(), token(id)));
+    let template = metadata.get::<&str>("tokenizer.chat_template").ok().flatten();
     let types = array("tokenizer.ggml.token_type");
     Some(TokenizerFacts {
         pre: text("tokenizer.ggml.pre"),
@@ -300,8 +367,8 @@ fn tokenizer(metadata: Metadata<'_>) -> Option<TokenizerFacts> {
         special: special.collect(),
         add_bos: metadata.get("tokenizer.ggml.add_bos_token").ok().flatten(),
         add_eos: metadata.get("tokenizer.ggml.add_eos_token").ok().flatten(),
-        chat_template_bytes: chat_template.as_ref().map(String::len),
-        chat_template,
+        chat_template_bytes: template.map(str::len),
+        chat_template: template.filter(|template| template.len() <= MAX_TEMPLATE).map(str::to_owned),
         special_tokens: tokens.zip(types).map(|(tokens, types)| special_tokens(tokens, types)).unwrap_or_default(),
         model,
     })
@@ -350,45 +417,39 @@ fn tensor_rows(gguf: &Gguf) -> Vec<TensorRow> {
     gguf.tensors().map(row).collect()
 }
 
-fn metadata_row((key, value): (&str, Value<'_>)) -> MetadataRow {
-    const SHOWN: usize = 6;
-    let (ty, text) = match value {
-        Value::Array(array) => {
-            let mut items: Vec<String> = array.iter().take(SHOWN).map(|item| json_of(item).to_string()).collect();
-            if array.len() > SHOWN {
-                items.push("…".to_owned());
-            }
-            (format!("{} × {}", array.len(), array.element()), format!("[{}]", items.join(", ")))
-        }
-        Value::String(bytes) => (value.ty().to_string(), String::from_utf8_lossy(bytes).into_owned()),
-        other => (other.ty().to_string(), json_of(other).to_string()),
-    };
-    MetadataRow { key: key.to_owned(), ty, text, json: json_of(value) }
-}
-
-/// Floats that JSON has no number for become strings; bytes that are not UTF-8, replacement characters.
-fn json_of(value: Value<'_>) -> Json {
+/// A scalar in short: strings cut at 200 bytes.
+fn short_text(value: Value<'_>) -> String {
+    const BYTES: usize = 200;
     match value {
-        Value::String(bytes) => String::from_utf8_lossy(bytes).into(),
-        Value::Array(array) => array.iter().map(json_of).collect(),
-        Value::Bool(b) => b.into(),
-        Value::F32(x) if x.is_finite() => json!(x),
-        Value::F32(x) => x.to_string().into(),
-        Value::F64(x) if x.is_finite() => json!(x),
-        Value::F64(x) => x.to_string().into(),
-        Value::U64(n) => n.into(),
-        integer => json!(integer.as_integer().and_then(|n| i64::try_from(n).ok())),
+        Value::String(bytes) => match bytes.get(..BYTES) {
+            Some(start) => format!("{}… ({} bytes)", String::from_utf8_lossy(start), bytes.len()),
+            None => String::from_utf8_lossy(bytes).into_owned(),
+        },
+        Value::Array(array) => format!("{} × {}", array.len(), array.element()),
+        Value::Bool(b) => b.to_string(),
+        Value::F32(x) => x.to_string(),
+        Value::F64(x) => x.to_string(),
+        integer => integer.as_integer().unwrap_or_default().to_string(),
     }
 }
 
-fn json_of_scalar(value: &Scalar) -> Json {
-    match value {
-        Scalar::Integer(n) => u64::try_from(*n).map_or_else(|_| json!(*n as i64), Json::from),
-        Scalar::Float(x) if x.is_finite() => json!(*x as f32),
-        Scalar::Float(x) => x.to_string().into(),
-        Scalar::Bool(b) => (*b).into(),
-        Scalar::Text(text) => text.as_str().into(),
-        Scalar::PerLayer(list) => list.iter().map(|x| json!(x)).collect(),
+/// A value as JSON, written as it is read. Floats that JSON has no number for become strings, bytes
+/// that are not UTF-8 replacement characters.
+struct Json<'a>(Value<'a>);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::String(bytes) => serializer.serialize_str(&String::from_utf8_lossy(bytes)),
+            Value::Array(array) => serializer.collect_seq(array.iter().map(Json)),
+            Value::Bool(b) => serializer.serialize_bool(b),
+            Value::F32(x) if x.is_finite() => serializer.serialize_f32(x),
+            Value::F32(x) => serializer.collect_str(&x),
+            Value::F64(x) if x.is_finite() => serializer.serialize_f64(x),
+            Value::F64(x) => serializer.collect_str(&x),
+            Value::U64(n) => serializer.serialize_u64(n),
+            integer => serializer.serialize_i64(integer.as_integer().and_then(|n| n.try_into().ok()).unwrap_or(0)),
+        }
     }
 }
 
@@ -396,6 +457,10 @@ fn as_map<S: Serializer, V: Serialize>(pairs: &[(&'static str, V)], serializer: 
     serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
 }
 
-fn metadata_as_map<S: Serializer>(rows: &Option<Vec<MetadataRow>>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(rows.iter().flatten().map(|row| (&row.key, &row.json)))
+fn metadata_as_map<S: Serializer>(rows: &[MetadataRow<'_>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(rows.iter().map(|row| (row.key, Json(row.value))))
+}
+
+fn some_metadata_as_map<S: Serializer>(rows: &Option<Vec<MetadataRow<'_>>>, serializer: S) -> Result<S::Ok, S::Error> {
+    metadata_as_map(rows.as_deref().unwrap_or_default(), serializer)
 }

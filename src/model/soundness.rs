@@ -5,10 +5,10 @@
 //! that this program cannot run must still pass if its own program would take it.
 
 use super::class::{Class, Role};
-use super::hparams::Hparams;
-use crate::ggml;
-use crate::gguf::{Access, Array, Gguf, Metadata, Tensor, Value};
-use crate::text::Escaped;
+use super::finite::first_bad_block;
+use super::hparams::{Hparams, MAX_PER_LAYER};
+use crate::gguf::{Access, Array, FromValue, Gguf, Metadata, MetadataError, Tensor, Value, ValueType};
+use crate::text::{Clipped, Escaped};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 
@@ -27,6 +27,7 @@ const CHUNK: usize = 16 << 20;
 /// What is wrong between metadata and tensors.
 pub(super) fn problems(gguf: &Gguf, hparams: &Hparams) -> Vec<String> {
     let mut problems = Vec::new();
+    types(gguf.metadata(), hparams, &mut problems);
     not_finite(gguf.metadata(), &mut problems);
     experts(hparams, &mut problems);
     shapes(gguf, hparams, &mut problems);
@@ -34,16 +35,62 @@ pub(super) fn problems(gguf: &Gguf, hparams: &Hparams) -> Vec<String> {
     problems
 }
 
+/// Keys that every program reads the same way.
+fn types(metadata: Metadata<'_>, hparams: &Hparams, problems: &mut Vec<String>) {
+    // A name is only shown; whatever bytes it has will do.
+    if metadata.value("general.name").is_some_and(|name| name.ty() != ValueType::String) {
+        problems.push("general.name must be a string".to_owned());
+    }
+    let text = ["general.architecture", "tokenizer.ggml.model", "tokenizer.ggml.pre"];
+    text.into_iter().for_each(|key| must_be::<&str>(metadata, key, problems));
+    must_be::<&str>(metadata, "tokenizer.chat_template", problems);
+    for (key, element) in [("tokenizer.ggml.tokens", ValueType::String), ("tokenizer.ggml.merges", ValueType::String)] {
+        match metadata.value(key) {
+            None => {}
+            Some(Value::Array(array)) if array.element() == element || array.is_empty() => {}
+            Some(_) => problems.push(format!("{key} must be an array of strings")),
+        }
+    }
+    must_be::<bool>(metadata, "tokenizer.ggml.add_bos_token", problems);
+    must_be::<bool>(metadata, "tokenizer.ggml.add_eos_token", problems);
+    let Some(arch) = &hparams.architecture else { return };
+    // One value for the model, or one a layer.
+    for name in ["embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv"] {
+        let key = format!("{arch}.{name}");
+        if matches!(metadata.value(&key), Some(Value::Array(_))) {
+            must_be::<Vec<u32>>(metadata, &key, problems);
+        } else {
+            must_be::<u32>(metadata, &key, problems);
+        }
+    }
+    for name in ["block_count", "context_length", "expert_count", "expert_used_count", "rope.dimension_count"] {
+        must_be::<u32>(metadata, &format!("{arch}.{name}"), problems);
+    }
+    for name in ["rope.freq_base", "attention.layer_norm_rms_epsilon", "expert_weights_scale"] {
+        must_be::<f32>(metadata, &format!("{arch}.{name}"), problems);
+    }
+}
+
+fn must_be<'a, T: FromValue<'a>>(metadata: Metadata<'a>, key: &str, problems: &mut Vec<String>) {
+    if let Err(MetadataError::Type { expected, found, .. }) = metadata.get::<T>(key) {
+        problems.push(format!("{} must be {expected}, but is {found}", Clipped(key)));
+    }
+}
+
 fn not_finite(metadata: Metadata<'_>, problems: &mut Vec<String>) {
-    let is_special = |value: &Value<'_>| match value {
+    let is_special = |value: Value<'_>| match value {
         Value::F32(x) => !x.is_finite(),
         Value::F64(x) => !x.is_finite(),
         _ => false,
     };
-    for (key, value) in metadata.iter() {
-        // Scores of tokens may be -inf; hyperparameters may not.
-        if !key.starts_with("tokenizer.") && is_special(&value) {
-            problems.push(format!("{} is not a finite number", Escaped(key)));
+    // Scores of tokens may be -inf; hyperparameters may not.
+    for (key, value) in metadata.iter().filter(|(key, _)| !key.starts_with("tokenizer.")) {
+        let bad = match value {
+            Value::Array(array) => array.len() <= MAX_PER_LAYER && array.iter().any(is_special),
+            value => is_special(value),
+        };
+        if bad {
+            problems.push(format!("{} is not a finite number", Clipped(key)));
         }
     }
 }
@@ -94,10 +141,15 @@ fn shapes(gguf: &Gguf, hparams: &Hparams, problems: &mut Vec<String>) {
     for tensor in gguf.tensors() {
         let info = tensor.info;
         let role = Role::of(&info.name);
+        seen.extend(role.layer);
+        // Biases and scales of experts have shapes of their own.
+        if !info.name.ends_with(".weight") {
+            continue;
+        }
         let [ne0, ne1, ne2, _] = info.shape.ne();
         let mut expect = |what: &str, found: u64, expected: Option<u64>| {
             if let Some(expected) = expected.filter(|expected| *expected != found) {
-                let name = Escaped(&info.name);
+                let name = Clipped(&info.name);
                 problems
                     .push(format!("{name} has the shape {}: {what} is {found}, but must be {expected}", info.shape));
             }
@@ -117,9 +169,9 @@ fn shapes(gguf: &Gguf, hparams: &Hparams, problems: &mut Vec<String>) {
             }
             _ => {}
         }
-        seen.extend(role.layer);
     }
-    let Some(layers) = layers.filter(|_| !seen.is_empty()) else {
+    // Other architectures have layers without tensors, or count only some of them.
+    let Some(layers) = layers.filter(|_| !seen.is_empty() && hparams.is_deepseek()) else {
         return;
     };
     if let Some(beyond) = seen.iter().find(|layer| u64::from(**layer) >= layers) {
@@ -137,7 +189,7 @@ fn vocabulary(gguf: &Gguf, hparams: &Hparams, problems: &mut Vec<String>) {
         return;
     };
     let count = tokens.len() as u64;
-    if let Some(size) = hparams.count("vocab_size").filter(|size| *size != count) {
+    if let Some(size) = hparams.count("vocab_size").filter(|size| *size != count && hparams.is_deepseek()) {
         problems.push(format!("vocab_size is {size}, but there are {count} tokens"));
     }
     for name in ["token_embd.weight", "output.weight"] {
@@ -156,7 +208,7 @@ fn vocabulary(gguf: &Gguf, hparams: &Hparams, problems: &mut Vec<String>) {
         if let Some(id) = value.as_integer().filter(|id| *id < 0 || *id >= i128::from(count)) {
             // -1, as a u32 or an i32, says that there is no such token.
             if id != -1 && id != i128::from(u32::MAX) {
-                problems.push(format!("{} is {id}, but there are {count} tokens", Escaped(key)));
+                problems.push(format!("{} is {id}, but there are {count} tokens", Clipped(key)));
             }
         }
     }
@@ -164,13 +216,14 @@ fn vocabulary(gguf: &Gguf, hparams: &Hparams, problems: &mut Vec<String>) {
 }
 
 fn duplicate_tokens(tokens: Array<'_>, problems: &mut Vec<String>) {
-    let mut first = HashMap::with_capacity(tokens.len());
+    let mut first = HashMap::new();
     for (id, token) in tokens.iter().enumerate() {
-        if let Value::String(text) = token
+        // Some vocabularies fill their gaps with empty tokens.
+        if let Value::String(text @ [_, ..]) = token
             && let Some(other) = first.insert(text, id)
         {
             let text = String::from_utf8_lossy(text);
-            problems.push(format!("the tokens {other} and {id} have the same text '{}'", Escaped(&text)));
+            problems.push(format!("the tokens {other} and {id} have the same text '{}'", Clipped(&text)));
             return;
         }
     }
@@ -180,19 +233,20 @@ fn duplicate_tokens(tokens: Array<'_>, problems: &mut Vec<String>) {
 /// of every so many bytes read.
 pub(super) fn data_problems(gguf: &Gguf, progress: &(dyn Fn(u64) + Sync)) -> Vec<String> {
     let check = |tensor: Tensor<'_>| {
-        let ty = ggml::Type::from_id(tensor.info.ty.id())?;
+        let ty = tensor.info.ty;
         gguf.advise(&tensor, Access::Sequential);
-        let chunk = (CHUNK / ty.block_bytes()).max(1) * ty.block_bytes();
-        let bad = tensor.data.par_chunks(chunk).enumerate().find_map_first(|(index, data)| {
+        let block = ty.block_bytes() as usize;
+        let chunk = (CHUNK / block).max(1) * block;
+        let at = tensor.data.par_chunks(chunk).enumerate().find_map_first(|(index, data)| {
             progress(data.len() as u64);
-            (!ty.is_finite(data)).then_some(index)
+            first_bad_block(ty, data).map(|bad| index * chunk + bad * block)
         })?;
-        let from = tensor.info.range.start + (bad * chunk) as u64;
-        let to = (from + chunk as u64).min(tensor.info.range.end);
+        let value = (at / block) as u64 * ty.block_len();
         let file = gguf.shards().get(tensor.shard)?.path().display().to_string();
         Some(format!(
-            "{} holds a NaN or an infinity (bytes {from} to {to} of {}): the file is damaged",
-            Escaped(&tensor.info.name),
+            "{} holds a NaN or an infinity, first in value {value}, at byte {} of {}: the file is damaged",
+            Clipped(&tensor.info.name),
+            tensor.info.range.start + at as u64,
             Escaped(&file)
         ))
     };
