@@ -4,7 +4,7 @@
 //! ```text
 //! cargo install cargo-fuzz
 //! cargo run --release --example fuzz-seeds -- fuzz/corpus/gguf
-//! cargo +nightly fuzz run gguf -- -max_len=8192 -malloc_limit_mb=64 -timeout=1
+//! cargo +nightly fuzz run gguf -- -max_len=8192 -malloc_limit_mb=64 -timeout=10
 //! ```
 
 #![no_main]

@@ -22,7 +22,6 @@ use std::ffi::OsString;
     name = "cachalot",
     about = "Runs DeepSeek-V3 and its relatives from GGUF files on one workstation",
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = EXIT_CODES
 )]
 struct Cli {
@@ -41,7 +40,8 @@ enum Command {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 65 file damaged or unsupported; \
-66 file or shard not found or unreadable; 70 internal error; 73 output exists or cannot be written.";
+66 file or shard not found or unreadable; 70 internal error; 73 output exists or cannot be written; \
+75 not enough memory; 141 the reader of stdout went away.";
 
 /// Runs the program and returns how it ends.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {

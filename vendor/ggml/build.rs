@@ -2,8 +2,8 @@
 //!
 //! Environment:
 //! - `GGML_SOURCE_DIR`: ggml's folder (the one with `include/` and `src/`) instead of the pinned package's;
-//! - `GGML_CPU_ARCH`: what `-march` (x86) or `-mcpu` (Arm) gets; `native` by default, `x86-64-v3` for a
-//!   build that runs on every x86 machine since 2013;
+//! - `GGML_CPU_ARCH`: what `-march` gets; `native` by default (on Arm that is `-mcpu=native`),
+//!   `x86-64-v3` for a build that runs on every x86 machine with AVX2;
 //! - with the feature `cuda`: see `build/cuda.rs`.
 //!
 //! ggml is optimised in every profile: a debug build of the Rust code should not run a model at a
@@ -27,7 +27,7 @@ fn main() {
         println!("cargo:rerun-if-changed={file}");
     }
     if let Err(message) = build() {
-        println!("cargo:error={message}");
+        println!("cargo::error={message}");
         std::process::exit(1);
     }
 }
