@@ -62,7 +62,11 @@ impl<'a> Parts<'a> {
 
 impl Roles {
     fn from_metadata(metadata: Metadata<'_>) -> Result<Roles, MetadataError> {
-        let id = |key: &str| metadata.get(&format!("tokenizer.ggml.{key}_token_id"));
+        // All bits set is how files say that there is no such token.
+        let id = |key: &str| {
+            let id: Option<u32> = metadata.get(&format!("tokenizer.ggml.{key}_token_id"))?;
+            Ok::<_, MetadataError>(id.filter(|id| *id != u32::MAX))
+        };
         Ok(Roles {
             bos: id("bos")?,
             eos: id("eos")?,
