@@ -77,13 +77,13 @@ fn assert_fails(ended: &Ended, code: i32, message: &str) {
 #[test]
 fn a_table_is_the_default() {
     let table = [
-        r#" id  kind     text"#,
-        r#"  0  control  "<｜begin▁of▁sentence｜>""#,
-        r#"289  text     " the""#,
-        r#"223  text     " ""#,
-        r#"165  text     "\xe6""#,
-        r#"118  text     "\xb7""#,
-        r#"112  text     "\xb1""#,
+        r#" id  kind          text"#,
+        r#"  0  control       "<｜begin▁of▁sentence｜>""#,
+        r#"289  text          " the""#,
+        r#"223  text          " ""#,
+        r#"165  text          "\xe6""#,
+        r#"118  text          "\xb7""#,
+        r#"112  text          "\xb1""#,
         "",
     ];
     assert_says(&model().run("tokenize", &[" the 深"]), &table.join("\n"));
@@ -167,6 +167,11 @@ fn each_line_is_answered_before_the_next_is_asked_for() {
         writeln!(input, "\" the\"").unwrap();
         assert_eq!(output.next().unwrap().unwrap(), "[289]");
     }
+    // The beginning of another line is no reason to wait for its end.
+    write!(input, "\" the\"\n\" t").unwrap();
+    assert_eq!(output.next().unwrap().unwrap(), "[289]");
+    writeln!(input, "he\"").unwrap();
+    assert_eq!(output.next().unwrap().unwrap(), "[289]");
     drop(input);
     assert!(output.next().is_none());
     assert!(child.wait().unwrap().success());
@@ -189,7 +194,8 @@ fn a_closed_pipe_is_no_complaint() {
 fn wrong_usage_is_2() {
     let model = model();
     assert_fails(&model.run("detokenize", &["768"]), 2, "there is no token 768: the vocabulary ends before 768");
-    assert_fails(&model.run("detokenize", &["x"]), 2, "invalid value 'x'");
+    assert_fails(&model.run("detokenize", &["x"]), 2, "'x' is not a token id");
+    assert_eq!(model.run("detokenize", &["[289,223]", "289"]).stdout, " the  the");
     assert_fails(&model.run("tokenize", &["--json", "--jsonl"]), 2, "cannot be used with");
     assert_fails(&model.run("tokenize", &["--jsonl", "text"]), 2, "cannot be used with");
     assert_fails(&model.run("tokenize", &["-f", "x", "text"]), 2, "cannot be used with");

@@ -18,7 +18,7 @@ pub(super) struct Args {
     model: PathBuf,
     /// The ids
     #[arg(value_name = "ID", conflicts_with_all = ["file", "jsonl"])]
-    ids: Vec<u32>,
+    ids: Vec<String>,
     /// Take the ids from a file; may be repeated, and - is stdin
     #[arg(short, long, value_name = "FILE")]
     file: Vec<PathBuf>,
@@ -51,8 +51,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn ids(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
     if !args.ids.is_empty() {
-        check(tokenizer, &args.ids).map_err(BadInput::Argument)?;
-        return Ok(args.ids.clone());
+        let ids = parse(&args.ids.join(" ")).map_err(BadInput::Argument)?;
+        check(tokenizer, &ids).map_err(BadInput::Argument)?;
+        return Ok(ids);
     }
     let mut ids = Vec::new();
     for input in Input::all(&args.file) {
@@ -72,7 +73,7 @@ fn lines(args: &Args, tokenizer: &Tokenizer, control: ControlTokens) -> anyhow::
         while let Some(line) = input.line()? {
             number += 1;
             let ids: Vec<u32> = serde_json::from_slice(&line)
-                .map_err(|error| input.faulty(&format!("line {number} is not a JSON array of ids: {error}")))?;
+                .map_err(|_| input.faulty(&format!("line {number} is not a JSON array of ids")))?;
             let text =
                 tokenizer.decode(&ids, control).map_err(|error| input.faulty(&format!("line {number}: {error}")))?;
             out.push((serde_json::to_string(&text)? + "\n").as_bytes())?;

@@ -54,7 +54,7 @@ impl Input {
 
     /// Whether the next line is not there yet, so that whoever writes may be waiting for an answer.
     pub(super) fn is_drained(&self) -> bool {
-        self.reader.buffer().is_empty()
+        !self.reader.buffer().contains(&b'\n')
     }
 
     pub(super) fn faulty(&self, fault: &str) -> BadInput {

@@ -1,9 +1,9 @@
 //! `cachalot tokenize`: text to token ids.
 
 use super::input::Input;
-use super::output::{Parts, Table, answer};
+use super::output::{Parts, answer};
 use crate::text::Escaped;
-use crate::tokenizer::{Kind, Tokenizer, UnknownToken};
+use crate::tokenizer::{Kind, Tokenizer};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -41,11 +41,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return lines(args, &tokenizer);
     }
     let ids = encode(args, &tokenizer, &text(args)?);
-    let text = match args.json {
-        true => serde_json::to_string(&ids)? + "\n",
-        false => table(&tokenizer, &ids)?,
-    };
-    Ok(answer(text.as_bytes())?)
+    if args.json {
+        return Ok(answer((serde_json::to_string(&ids)? + "\n").as_bytes())?);
+    }
+    table(&tokenizer, &ids)
 }
 
 fn text(args: &Args) -> anyhow::Result<String> {
@@ -67,7 +66,7 @@ fn lines(args: &Args, tokenizer: &Tokenizer) -> anyhow::Result<()> {
         while let Some(line) = input.line()? {
             number += 1;
             let text: String = serde_json::from_slice(&line)
-                .map_err(|error| input.faulty(&format!("line {number} is not a JSON string: {error}")))?;
+                .map_err(|_| input.faulty(&format!("line {number} is not a JSON string")))?;
             let ids = serde_json::to_string(&encode(args, tokenizer, &text))? + "\n";
             out.push(ids.as_bytes())?;
             if input.is_drained() {
@@ -90,13 +89,16 @@ fn encode(args: &Args, tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     ids
 }
 
-fn table(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String, UnknownToken> {
-    let mut table = Table::new(&[">id", "kind", "text"]);
+/// Row by row, in columns as wide as the vocabulary may need: a text may have millions of tokens.
+fn table(tokenizer: &Tokenizer, ids: &[u32]) -> anyhow::Result<()> {
+    let width = tokenizer.n_tokens().to_string().len();
+    let mut out = Parts::new();
+    out.push(format!("{:>width$}  {:<12}  text\n", "id", "kind").as_bytes())?;
     for &id in ids {
         let token = tokenizer.token(id)?;
-        table.row([id.to_string(), kind(token.kind).to_owned(), quoted(token.bytes)]);
+        out.push(format!("{id:>width$}  {:<12}  {}\n", kind(token.kind), quoted(token.bytes)).as_bytes())?;
     }
-    Ok(table.render(""))
+    Ok(out.flush()?)
 }
 
 fn kind(kind: Kind) -> &'static str {
@@ -109,11 +111,12 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// Text in quotation marks, so that its spaces are seen; bytes that are no text as `\xe6`.
+/// Text in quotation marks, so that its spaces are seen, these and backslashes escaped; bytes that are no text as `\xe6`.
 fn quoted(bytes: &[u8]) -> String {
     let mut text = String::from("\"");
     for chunk in bytes.utf8_chunks() {
-        let _ = write!(text, "{}", Escaped(chunk.valid()));
+        let valid = chunk.valid().replace('\\', r"\\").replace('"', r#"\""#);
+        let _ = write!(text, "{}", Escaped(&valid));
         for byte in chunk.invalid() {
             let _ = write!(text, "\\x{byte:02x}");
         }
@@ -128,6 +131,7 @@ mod tests {
     #[test]
     fn tokens_are_shown_whatever_their_bytes() {
         assert_eq!(quoted(" a\n".as_bytes()), "\" a\\n\"");
+        assert_eq!(quoted(br#"\n""#), r#""\\n\"""#);
         assert_eq!(quoted(b"\xe6\xb7a\xff"), "\"\\xe6\\xb7a\\xff\"");
     }
 }

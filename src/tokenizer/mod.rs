@@ -4,7 +4,7 @@
 //! prompt cannot come out of it, since the encoder of words does not know them. Trusted text is searched
 //! for them first. Which text is which, and where a prompt has its control tokens, is for `chat` to say.
 //!
-//! Time is linear in the text, but for the merges within one word, which are sorted by a heap.
+//! Time is linear in the text, but for the merges within one word, which are taken in order of rank.
 
 mod bpe;
 mod byte_level;

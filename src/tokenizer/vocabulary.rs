@@ -76,6 +76,11 @@ impl Vocabulary {
         };
         for ((id, &text), &ty) in (0..).zip(texts).zip(types) {
             let kind = Kind::from_id(ty).ok_or(Error::TokenType { id, ty })?;
+            // Vocabularies fill gaps with unused tokens, some of them empty: nothing ever becomes one.
+            if text.is_empty() && kind == Kind::Unused {
+                vocabulary.push(kind, text);
+                continue;
+            }
             if text.is_empty() {
                 return Err(Error::EmptyToken(id));
             }
@@ -144,6 +149,7 @@ mod tests {
         assert!(matches!(error(&["a"], &[6]), Error::TokenType { id: 0, ty: 6 }));
         assert!(matches!(error(&["a", "b"], &[1, -1]), Error::TokenType { id: 1, ty: -1 }));
         assert!(matches!(error(&["a", ""], &[1, 1]), Error::EmptyToken(1)));
+        assert!(Vocabulary::new(&["a", "", ""], &[1, 5, 5]).is_ok());
         assert!(matches!(error(&["a", "b", "a"], &[1, 1, 3]), Error::DuplicateToken { first: 0, second: 2, .. }));
     }
 }
