@@ -47,10 +47,11 @@ fn conversation(messages: Value) -> Conversation {
 
 #[test]
 fn prompts_are_those_of_the_published_templates_to_the_id() {
-    let rows: Vec<(String, Value, String, Vec<u32>)> = rows("prompts.jsonl.gz");
-    for (family, messages, text, ids) in &rows {
+    let rows: Vec<(String, bool, Value, String, Vec<u32>)> = rows("prompts.jsonl.gz");
+    for (family, thinking, messages, text, ids) in &rows {
         let family: Family = family.parse().unwrap();
-        let prompt = family.prompt(&conversation(messages.clone()), Options::default()).unwrap();
+        let options = Options { thinking: thinking.then_some(true), ..Options::default() };
+        let prompt = family.prompt(&conversation(messages.clone()), options).unwrap();
         assert_eq!(prompt.to_text(), *text, "{family}: {messages}");
         assert_eq!(TOKENIZER.encode_segments(prompt.segments()).unwrap(), *ids, "{family}: {messages}");
     }

@@ -5,7 +5,7 @@ usage: prompt-data.py TEMPLATES TOKENIZER.json > prompts.jsonl
 
 TEMPLATES is a folder with v2.jinja, v3.jinja (of V3-0324), r1.jinja and v31.jinja: the chat_template of
 each model's published tokenizer_config.json. TOKENIZER.json is in Hugging Face's format. Each line of
-output: [family, messages, prompt, ids].
+output: [family, thinking, messages, prompt, ids].
 
 Needs: jinja2==3.1.6 tokenizers==0.23.3
 """
@@ -47,6 +47,8 @@ def conversation(rng, family):
                     ],
                 })
                 messages.extend({"role": "tool", "tool_call_id": str(i), "content": text(rng)} for i in calls)
+                if rng.random() < 0.2:
+                    return messages
         # The templates of the reasoning models forget to drop reasoning from answers to tool results.
         reasons = family in ("r1", "v3.1") and not calls and rng.random() < 0.5
         reasoning = "because" + text(rng) + "</think>" if reasons else ""
@@ -65,9 +67,12 @@ def main():
         template = env.from_string((templates / file).read_text().rstrip("\n"))
         for _ in range(PER_FAMILY):
             messages = conversation(rng, family)
-            prompt = template.render(messages=messages, bos_token=BOS, eos_token=EOS, add_generation_prompt=True)
+            thinking = family == "v3.1" and rng.random() < 0.5
+            prompt = template.render(
+                messages=messages, bos_token=BOS, eos_token=EOS, add_generation_prompt=True, thinking=thinking
+            )
             ids = tokenizer.encode(prompt, add_special_tokens=False).ids
-            print(json.dumps([family, messages, prompt, ids], ensure_ascii=False))
+            print(json.dumps([family, thinking, messages, prompt, ids], ensure_ascii=False))
 
 
 main()

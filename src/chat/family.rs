@@ -101,7 +101,7 @@ impl Family {
         }
         facts
             .template
-            .and_then(by_template)
+            .and_then(|template| by_template(template, facts.special_tokens))
             .or_else(|| by_name(&name))
             .unwrap_or_else(|| by_tokens(facts.special_tokens))
     }
@@ -115,7 +115,7 @@ pub enum Thinking {
     Always,
 }
 
-fn by_template(template: &str) -> Option<Detected> {
+fn by_template(template: &str, special_tokens: &[&str]) -> Option<Detected> {
     let found = |family, because| Some(Detected { family, because });
     if !template.contains(USER) {
         return match template.contains("User: ") && template.contains("Assistant:") {
@@ -129,7 +129,7 @@ fn by_template(template: &str) -> Option<Detected> {
     let closes = ["<｜Assistant｜></think>", "<think></think>"];
     if prints("</think>") || closes.iter().any(|text| bare.contains(text)) {
         found(Family::V31, "its chat template writes <｜User｜> and closes </think> before each answer")
-    } else if bare.contains("</think>") {
+    } else if bare.contains("</think>") && (bare.contains(THINK) || special_tokens.contains(&THINK)) {
         found(Family::R1, "its chat template writes <｜User｜> and drops the reasoning before </think>")
     } else {
         found(Family::V3, "its chat template writes <｜User｜> and <｜Assistant｜>, and knows no reasoning")
@@ -222,6 +222,14 @@ mod tests {
         let v2 = "{{ 'User: ' + message['content'] + '\n\n' }}{{ 'Assistant:' }}";
         assert_eq!(detect(Some(v2), &[USER], Some("V3")), Family::V2);
         assert_eq!(detect(Some("{{ '<|im_start|>' }}"), &[], Some("deepseek-v3.1")), Family::V31);
+    }
+
+    /// A template may drop what other models' reasoning left in a history.
+    #[test]
+    fn a_model_without_think_does_not_reason() {
+        let v3 = "{{'<｜User｜>' + c + '<｜Assistant｜>'}}{% if '</think>' in c %}{% endif %}";
+        assert_eq!(detect(Some(v3), &[USER], Some("DeepSeek-V3-0324")), Family::V3);
+        assert_eq!(detect(Some(v3), &[USER, THINK], Some("x")), Family::R1);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! [`Segment`](crate::tokenizer::Segment)s, and only what a template itself writes is a control
 //! token in it: text that a user, a file, a search or a tool wrote is content, whatever it says. The
 //! prompt knows how to read the answer: [`Prompt::parser`] turns the generated pieces into
-//! reasoning, content and tool calls while they stream.
+//! reasoning, content and tool calls while they stream. One exception: `<think>` and `</think>` in the
+//! answers of a reasoning model's history are the tokens that the model wrote.
 //!
 //! [`official`] and [`search`] hold the texts that DeepSeek's own applications send.
 //!

@@ -45,6 +45,18 @@ impl Prompt {
         }
     }
 
+    /// What a reasoning model itself wrote: its tags are the tokens that they were.
+    pub(super) fn model_text(&mut self, text: &str) {
+        let mut rest = text;
+        while let Some((at, tag)) = [THINK, THINK_END].iter().filter_map(|tag| Some((rest.find(tag)?, *tag))).min() {
+            let (before, from_tag) = rest.split_at(at);
+            self.text(before);
+            self.control(tag);
+            rest = from_tag.strip_prefix(tag).unwrap_or_default();
+        }
+        self.text(rest);
+    }
+
     pub(super) fn expect(&mut self, expects: Expects) {
         self.expects = expects;
     }
@@ -112,6 +124,17 @@ mod tests {
         );
         let contents: Vec<_> = prompt.segments().iter().filter(|s| matches!(s, Segment::Content(_))).collect();
         assert_eq!(contents, [&Segment::Content("def f():\n".into()), &Segment::Content("<｜fim▁end｜>".into())]);
+    }
+
+    #[test]
+    fn the_models_own_tags_are_tokens_and_nothing_else_is() {
+        let mut prompt = completion("");
+        prompt.model_text("a<think>b</think><｜User｜></think>");
+        let content = |text: &str| Segment::Content(text.into());
+        let control = |text: &'static str| Segment::Control(text.into());
+        let expected =
+            [content("a"), control(THINK), content("b"), control(THINK_END), content("<｜User｜>"), control(THINK_END)];
+        assert_eq!(prompt.segments()[1..], expected);
     }
 
     #[test]

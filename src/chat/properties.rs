@@ -130,6 +130,16 @@ fn controls(prompt: &Prompt) -> Vec<String> {
     prompt.segments().iter().filter_map(control).collect()
 }
 
+/// In a reasoning model's history, the tags in its answers are its own.
+fn has_tags_in_answers(conversation: &Conversation) -> bool {
+    let has_tag = |text: &str| text.contains("<think>") || text.contains("</think>");
+    conversation.messages.iter().any(|message| matches!(message, Message::Assistant(a) if has_tag(&a.content)))
+}
+
+fn without_tags(controls: Vec<String>) -> Vec<String> {
+    controls.into_iter().filter(|token| token != "<think>" && token != "</think>").collect()
+}
+
 /// A client may hand back raw answers with `<think>`: what is continued there is the model's own.
 fn continues_raw_reasoning(conversation: &Conversation) -> bool {
     matches!(conversation.messages.last(), Some(Message::Assistant(last)) if last.content.starts_with("<think>"))
@@ -157,6 +167,11 @@ proptest! {
             let options = Options { thinking, ending };
             match (family.prompt(&pair.hostile, options), family.prompt(&pair.harmless, options)) {
                 (Ok(_), Ok(_)) if go_on && family.thinking() != Thinking::Never && continues_raw_reasoning(&pair.hostile) => {}
+                (Ok(hostile), Ok(harmless))
+                    if family.thinking() != Thinking::Never && has_tags_in_answers(&pair.hostile) =>
+                {
+                    prop_assert_eq!(without_tags(controls(&hostile)), without_tags(controls(&harmless)), "{:?}", family);
+                }
                 // Dropping reasoning may leave an empty answer, which changes no control token.
                 (Ok(hostile), Ok(harmless)) => prop_assert_eq!(controls(&hostile), controls(&harmless), "{:?}", family),
                 (hostile, harmless) => prop_assert_eq!(hostile.is_err(), harmless.is_err()),

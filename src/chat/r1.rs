@@ -28,7 +28,7 @@ pub(super) fn prompt(messages: &[Message], tools: &[Tool], continued: Option<&As
                 if !in_results {
                     prompt.control(ASSISTANT);
                 }
-                prompt.text(answer(&assistant.content));
+                prompt.model_text(answer(&assistant.content));
                 Form::Fenced.calls(&mut prompt, &assistant.tool_calls);
                 prompt.control(EOS);
                 false

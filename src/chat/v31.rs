@@ -33,7 +33,7 @@ pub(super) fn prompt(messages: &[Message], tools: &[Tool], continued: Option<&As
                     prompt.control(ASSISTANT);
                     prompt.control(THINK_END);
                 }
-                prompt.text(answer(&assistant.content));
+                prompt.model_text(answer(&assistant.content));
                 Form::Bare.calls(&mut prompt, &assistant.tool_calls);
                 prompt.control(EOS);
                 After::Other

@@ -20,12 +20,12 @@
 mod environment;
 mod marker;
 
-use super::family::Family;
+use super::family::{Family, Thinking};
 use super::message::{Conversation, Message, MessageError};
 use super::parse::Expects;
 use super::prompt::{Prompt, THINK, THINK_END};
 use super::template::{Ending, Options, TemplateError};
-use crate::text::Escaped;
+use crate::text::{Clipped, Escaped};
 use environment::render;
 use marker::{Cut, Markers, Piece};
 use minijinja::Environment;
@@ -105,8 +105,8 @@ impl fmt::Display for Agreement {
             Agreement::Different { template, family } => write!(
                 f,
                 "the file's chat template differs: it writes '{}' where this family writes '{}'",
-                Escaped(template),
-                Escaped(family)
+                Clipped(template),
+                Clipped(family)
             ),
             Agreement::Failed(error) => error.fmt(f),
         }
@@ -191,24 +191,25 @@ impl FileTemplate {
         context
     }
 
+    /// A prompt begins with one bos, whether or not the template writes it, and with nothing before it.
+    fn without_bos<'t>(&self, text: &'t str) -> &'t str {
+        let rest = text.trim_start().strip_prefix(&self.bos);
+        rest.filter(|_| !self.bos.is_empty()).unwrap_or(text)
+    }
+
     /// Segments: the template's own special tokens, and text.
     fn write(&self, cut: &Cut, options: Options) -> Prompt {
         let mut prompt = Prompt::default();
-        let starts_with_bos = cut.pieces.first().is_some_and(|piece| match piece {
-            Piece::Literal(text) => !self.bos.is_empty() && text.starts_with(&self.bos),
-            Piece::Content(_) => false,
-        });
-        if !starts_with_bos {
-            prompt.control(self.bos.clone());
-        }
+        prompt.control(self.bos.clone());
         let mut last_token = "";
-        for piece in &cut.pieces {
+        for (number, piece) in cut.pieces.iter().enumerate() {
             match piece {
                 Piece::Content(text) => {
                     prompt.text(text);
                     last_token = "";
                 }
                 Piece::Literal(text) => {
+                    let text = if number == 0 { self.without_bos(text) } else { text };
                     for (before, token) in self.tokens_in(text) {
                         prompt.text(before);
                         if let Some(token) = token {
@@ -251,19 +252,30 @@ impl FileTemplate {
     }
 
     /// Compares the prompts of plain conversations: one question; a system message, an answer, and
-    /// a second question.
+    /// a second question. Models that reason on request are asked to and not to.
     pub fn agrees_with(&self, family: Family) -> Agreement {
+        let requests: &[Option<bool>] = match family.thinking() {
+            Thinking::OnRequest => &[None, Some(true)],
+            Thinking::Never | Thinking::Always => &[None],
+        };
+        let agreements = requests
+            .iter()
+            .map(|thinking| self.agrees_on(family, Options { thinking: *thinking, ..Options::default() }));
+        agreements.into_iter().find(|agreement| *agreement != Agreement::Same).unwrap_or(Agreement::Same)
+    }
+
+    fn agrees_on(&self, family: Family, options: Options) -> Agreement {
         let (system, user) = (|| Message::System("S".to_owned()), |text: &str| Message::User(text.to_owned()));
         for messages in
             [vec![user("Q")], vec![system(), user("Q")], vec![system(), user("Q"), Message::assistant("A"), user("R")]]
         {
             let conversation = Conversation::new(messages);
-            let template = match self.prompt(&conversation, Options::default()) {
+            let template = match self.prompt(&conversation, options) {
                 Ok(prompt) => prompt,
                 Err(error) => return Agreement::Failed(error),
             };
-            match family.prompt(&conversation, Options::default()) {
-                // Base models have no conversations to disagree on.
+            match family.prompt(&conversation, options) {
+                // What a family cannot say it cannot say differently.
                 Err(_) => continue,
                 Ok(prompt) if prompt.segments() == template.segments() => {}
                 Ok(prompt) => return difference(&template, &prompt),
