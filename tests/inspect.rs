@@ -112,7 +112,7 @@ fn the_chat_family_is_told_with_its_reason() {
     let template = "{{'<｜User｜>' + message['content'] + '<｜Assistant｜>'}}";
     let chat = of(raw("x").text("tokenizer.chat_template", template));
     assert_eq!(chat["family"], "v3");
-    assert!(chat["template"].as_str().unwrap().contains("failed: "), "no message outside a loop: {chat}");
+    assert!(chat["template"]["text"].as_str().unwrap().contains("failed: "), "no message outside a loop: {chat}");
     assert_eq!(of(Raw::new_arch("llama").text("tokenizer.ggml.model", "gpt2")), Json::Null);
     fs::write(&path, raw("DeepSeek-V3-0324").bytes()).unwrap();
     let text = inspect(&path).stdout;
@@ -134,7 +134,9 @@ fn template_says(template: &str) -> String {
     let path = dir.path().join("m.gguf");
     let raw = v3_tokens(Raw::new_arch("deepseek2").text("general.name", "V3"));
     fs::write(&path, raw.text("tokenizer.chat_template", template).bytes()).unwrap();
-    json(&path, &[])["chat"]["template"].as_str().unwrap().to_owned()
+    let verdict = &json(&path, &[])["chat"]["template"];
+    assert_eq!(verdict["agrees"] == true, verdict["text"].as_str().unwrap().ends_with("the same prompts"));
+    verdict["text"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::output::{self, Table, answer};
 use super::size::{binary, count, exact};
-use super::template_check::{self, Request};
+use super::template_check::{self, Request, Verdict};
 use crate::chat::{Detected, Facts, Family};
 use crate::exit::Unwritable;
 use crate::model::{Class, Detail, Inspection, LayerRow, ModelFile, RoleToken, TokenizerFacts};
@@ -11,7 +11,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Show what is in a GGUF file, of any architecture
 ///
@@ -77,29 +77,38 @@ struct ChatFacts {
     family: &'static str,
     models: &'static str,
     because: &'static str,
-    template: Option<String>,
+    template: Option<Verdict>,
 }
 
 /// `None` for architectures that the program cannot run.
 fn chat_facts(report: &Inspection) -> Option<ChatFacts> {
     let tokenizer = report.tokenizer.as_ref().filter(|_| report.architecture.as_deref() == Some("deepseek2"))?;
     let special_tokens: Vec<&str> = tokenizer.special_tokens.iter().map(String::as_str).collect();
+    let file = report.files.first().map(|file| Path::new(&file.path));
+    let file_name = file.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     let Detected { family, because } = Family::detect(&Facts {
         template: tokenizer.chat_template.as_deref(),
         special_tokens: &special_tokens,
-        name: report.name.as_deref(),
+        name: report.name.as_deref().or(file_name.as_deref()),
     });
-    let token = |role: &str| tokenizer.special.get(role).and_then(|token| token.text.clone()).unwrap_or_default();
-    let template = tokenizer.chat_template.as_ref().map(|template| {
-        template_check::agreement(&Request {
+    // As the tokenizer does: by the file's key, else by its text.
+    let token = |role: &str, text: &str| {
+        let named = tokenizer.special.get(role).and_then(|token| token.text.clone());
+        named.unwrap_or_else(|| if special_tokens.contains(&text) { text.to_owned() } else { String::new() })
+    };
+    let template = tokenizer.chat_template.as_ref().filter(|_| family != Family::Base).map(|template| {
+        template_check::verdict(&Request {
             template: template.clone(),
             family: family.name().to_owned(),
-            bos: token("bos"),
-            eos: token("eos"),
+            bos: token("bos", "<｜begin▁of▁sentence｜>"),
+            eos: token("eos", "<｜end▁of▁sentence｜>"),
             special_tokens: tokenizer.special_tokens.clone(),
         })
     });
-    Some(ChatFacts { family: family.name(), models: family.models(), because, template })
+    let unread = tokenizer.chat_template_bytes.filter(|_| tokenizer.chat_template.is_none());
+    let unread =
+        unread.map(|n| Verdict::unknown(format!("the file's chat template is not looked at: it has {n} bytes")));
+    Some(ChatFacts { family: family.name(), models: family.models(), because, template: template.or(unread) })
 }
 
 fn check(model: &ModelFile, detail: Detail) -> anyhow::Result<Inspection<'_>> {
@@ -249,7 +258,7 @@ fn tokenizer_lines(facts: &TokenizerFacts, chat: Option<&ChatFacts>) -> String {
     ));
     if let Some(chat) = chat {
         lines.push(("chat family", format!("{} ({}): {}", chat.family, chat.models, chat.because)));
-        lines.extend(chat.template.iter().map(|text| ("", shown(text))));
+        lines.extend(chat.template.iter().map(|verdict| ("", shown(&verdict.text))));
     }
     let line = |(label, value): (&str, String)| format!("  {:<13} {value}\n", clipped(label));
     lines.into_iter().filter(|(_, value)| !value.is_empty()).map(line).collect()

@@ -5,7 +5,7 @@
 //! system's limits: this program again, by a command that the help does not show.
 
 use super::output::answer;
-use crate::chat::{Family, FileTemplate, SpecialTokens};
+use crate::chat::{Agreement, Family, FileTemplate, SpecialTokens};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -28,17 +28,30 @@ pub(super) struct Request {
 const MEMORY_KIB: u32 = 1 << 20;
 const CPU_SECONDS: u32 = 5;
 
-/// In words, whether template and family agree.
-pub(super) fn agreement(request: &Request) -> String {
-    match try_elsewhere(request) {
-        Ok(Some(text)) => text,
-        Ok(None) => "the file's chat template takes more memory or time than it may".to_owned(),
-        Err(error) => format!("the file's chat template could not be tried: {error}"),
+/// Whether template and family agree.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Verdict {
+    /// `None`: that could not be found out.
+    pub(super) agrees: Option<bool>,
+    pub(super) text: String,
+}
+
+impl Verdict {
+    pub(super) fn unknown(text: impl Into<String>) -> Verdict {
+        Verdict { agrees: None, text: text.into() }
     }
 }
 
-/// `None` if the other process did not survive.
-fn try_elsewhere(request: &Request) -> std::io::Result<Option<String>> {
+pub(super) fn verdict(request: &Request) -> Verdict {
+    match try_elsewhere(request) {
+        Ok(Some(verdict)) => verdict,
+        Ok(None) => Verdict::unknown("the file's chat template takes more memory or time than it may"),
+        Err(error) => Verdict::unknown(format!("the file's chat template could not be tried: {error}")),
+    }
+}
+
+/// `None` if the limits ended the other process: it dies of a signal then.
+fn try_elsewhere(request: &Request) -> std::io::Result<Option<Verdict>> {
     let limits =
         format!("ulimit -v {MEMORY_KIB} && ulimit -t {CPU_SECONDS} && ulimit -c 0 && exec \"$0\" template-check");
     let mut child = Command::new("/bin/sh")
@@ -50,9 +63,13 @@ fn try_elsewhere(request: &Request) -> std::io::Result<Option<String>> {
         .spawn()?;
     let written = child.stdin.take().map(|mut stdin| stdin.write_all(&serde_json::to_vec(request)?));
     let output = child.wait_with_output()?;
-    match output.status.success() {
-        true => written.transpose().map(|_| Some(String::from_utf8_lossy(&output.stdout).into_owned())),
-        false => Ok(None),
+    match output.status.code() {
+        None => Ok(None),
+        Some(0) => {
+            written.transpose()?;
+            Ok(Some(serde_json::from_slice(&output.stdout)?))
+        }
+        Some(code) => Err(std::io::Error::other(format!("trying it ended with exit code {code}"))),
     }
 }
 
@@ -62,9 +79,17 @@ pub(super) fn run() -> anyhow::Result<()> {
     let family: Family = request.family.parse()?;
     let all: Vec<&str> = request.special_tokens.iter().map(String::as_str).collect();
     let tokens = SpecialTokens { bos: &request.bos, eos: &request.eos, all: &all };
-    let text = match FileTemplate::new(&request.template, tokens) {
-        Ok(template) => template.agrees_with(family).to_string(),
-        Err(error) => error.to_string(),
+    let verdict = match FileTemplate::new(&request.template, tokens) {
+        Err(error) => Verdict::unknown(error.to_string()),
+        Ok(template) => {
+            let agreement = template.agrees_with(family);
+            let agrees = match agreement {
+                Agreement::Same => Some(true),
+                Agreement::Different { .. } => Some(false),
+                Agreement::Failed(_) => None,
+            };
+            Verdict { agrees, text: agreement.to_string() }
+        }
     };
-    Ok(answer(text.as_bytes())?)
+    Ok(answer(&serde_json::to_vec(&verdict)?)?)
 }
