@@ -91,8 +91,8 @@ fn random_lines_are_like_the_reference() {
     }
 }
 
-/// Long runs are what a search by backtracking fails on, and a word of a million letters is one word to
-/// merge. Not timed: were it quadratic, it would not end.
+/// Long runs are what a search by backtracking fails on, silently: nothing may be lost of them. How
+/// long they take is measured below.
 #[test]
 fn long_runs_come_back_whole() {
     for pre in ["deepseek-v3", "deepseek-llm", "deepseek-coder"] {
