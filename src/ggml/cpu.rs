@@ -30,7 +30,7 @@ fn has_feature(name: &str) -> bool {
     }
     detect! {
         "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "avx" "f16c" "fma" "bmi1" "bmi2" "lzcnt" "movbe"
-        "avx2" "gfni" "vaes" "vpclmulqdq" "avxvnni" "avx512f" "avx512cd" "avx512bw" "avx512dq"
+        "avx2" "gfni" "vaes" "vpclmulqdq" "avxvnni" "avxvnniint8" "avxvnniint16" "avxifma" "avxneconvert" "avx512f" "avx512cd" "avx512bw" "avx512dq"
         "avx512vl" "avx512ifma" "avx512vbmi" "avx512vbmi2" "avx512vnni" "avx512bitalg"
         "avx512vpopcntdq" "avx512bf16" "avx512fp16"
     }
