@@ -4,7 +4,8 @@
 //! ends at `</think>` in either form, because that is how the models' own code finds it. A call is
 //! reported when it is whole: what was sent cannot be taken back, and a call that turns out
 //! malformed must become content. Nothing is dropped but markers, the tags, the line breaks next to
-//! the tags, and the frame of a well-formed call.
+//! the tags, and the frame of a well-formed call. Calls may come in the midst of reasoning, which then
+//! goes on behind them.
 //!
 //! Where the input is cut into pieces makes no difference: text is read character by character.
 
@@ -78,6 +79,8 @@ pub struct Parser {
     state: State,
     /// A well-formed call came and its section is not closed yet.
     section: bool,
+    /// Calls came in the midst of reasoning, which goes on behind them.
+    interrupted: bool,
     events: Vec<Event>,
 }
 
@@ -123,7 +126,7 @@ impl Parser {
             Expects::MoreReasoning => reasoning(false),
             Expects::Either => opening(false),
         };
-        Parser { state, section: false, events: Vec::new() }
+        Parser { state, section: false, interrupted: false, events: Vec::new() }
     }
 
     /// Takes the next piece; returns what it completed.
@@ -223,7 +226,7 @@ impl Parser {
             }
             (State::Section { .. }, CALLS_END) if self.section => {
                 self.section = false;
-                self.state = State::Content;
+                self.state = self.after_calls();
             }
             (State::Section { held }, CALLS_END) => {
                 held.push_str(token);
@@ -242,10 +245,11 @@ impl Parser {
 
             (_, CALLS_BEGIN | CALL_BEGIN) => {
                 self.release();
+                self.interrupted = matches!(self.state, State::Reasoning { .. });
                 self.state = State::Section { held: String::new() };
                 self.control(token);
             }
-            (State::Content, CALLS_END) if self.section => self.section = false,
+            (State::Content | State::Reasoning { .. }, CALLS_END) if self.section => self.section = false,
             (_, token) => {
                 self.release();
                 match &mut self.state {
@@ -277,11 +281,12 @@ impl Parser {
             State::Content => {}
             State::Section { held } => {
                 let held = std::mem::take(held);
-                self.state = State::Content;
+                self.state = self.after_calls();
                 match self.section {
-                    true => self.emit_content(&held),
+                    true => self.text(&held),
                     false => self.emit_malformed(&held, CallFault::Stray),
                 }
+                self.release();
             }
             State::Call(_) => {
                 self.end_call("");
@@ -302,6 +307,10 @@ impl Parser {
                 self.emit_content(held);
             }
         }
+    }
+
+    fn after_calls(&self) -> State {
+        if self.interrupted { reasoning(false) } else { State::Content }
     }
 
     fn end_call(&mut self, marker: &str) {
@@ -434,6 +443,18 @@ mod tests {
         let bare = "⟨calls⟩⟨call⟩f⟨sep⟩{\"a\": 1}⟨/call⟩⟨call⟩g⟨sep⟩{}⟨/call⟩⟨/calls⟩";
         check(Expects::Answer, bare, None, "", &[("f", "{\"a\": 1}"), ("g", "{}")]);
         check(Expects::Reasoning, "r⟨calls⟩⟨call⟩f⟨sep⟩{}⟨/call⟩⟨/calls⟩", Some("r"), "", &[("f", "{}")]);
+    }
+
+    #[test]
+    fn reasoning_goes_on_behind_calls() {
+        let call = "⟨calls⟩⟨call⟩f⟨sep⟩{}⟨/call⟩⟨/calls⟩";
+        check(Expects::Reasoning, &format!("a{call}b</think>c"), Some("ab"), "c", &[("f", "{}")]);
+        check(Expects::Reasoning, &format!("a{call}\nb⟨</think>⟩c"), Some("a\nb"), "c", &[("f", "{}")]);
+        check(Expects::Reasoning, "a⟨calls⟩⟨call⟩f⟨sep⟩{}⟨/call⟩\n", Some("a\n"), "", &[("f", "{}")]);
+        check(Expects::Answer, &format!("a{call}b</think>c"), None, "ab</think>c", &[("f", "{}")]);
+        let malformed = answer(Expects::Reasoning, "a⟨calls⟩b</think>c");
+        assert_eq!(malformed.message.reasoning.as_deref(), Some("ab"));
+        assert!(malformed.message.content.ends_with('c') && malformed.faults.len() == 1, "{malformed:?}");
     }
 
     #[test]
