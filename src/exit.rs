@@ -1,6 +1,5 @@
 //! The exit codes of every command, and which error means which.
 
-use crate::ggml::MissingFeatures;
 use crate::gguf;
 use crate::model;
 use crate::tokenizer;
@@ -59,9 +58,6 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if cause.is::<gguf::WriteError>() {
         return Some(Exit::CannotWrite);
-    }
-    if cause.is::<MissingFeatures>() {
-        return Some(Exit::Failed);
     }
     if let Some(error) = cause.downcast_ref::<Unwritable>() {
         return Some(match error.0.kind() {

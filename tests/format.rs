@@ -83,6 +83,25 @@ fn ggml_reads_what_we_write() {
     }
 }
 
+/// Our table of tensor types against ggml's, id by id, both ways.
+#[test]
+fn the_type_table_is_ggmls() {
+    for id in 0..sys::GGML_TYPE_COUNT {
+        // SAFETY: the id is below GGML_TYPE_COUNT; names are static NUL-terminated strings, or null.
+        let (name, block_len, block_bytes) =
+            unsafe { (sys::ggml_type_name(id), sys::ggml_blck_size(id) as u64, sys::ggml_type_size(id) as u64) };
+        match TensorType::from_id(id) {
+            Some(ours) => {
+                let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().to_lowercase();
+                assert_eq!(name, ours.name().to_lowercase());
+                assert_eq!((block_len, block_bytes), (ours.block_len(), ours.block_bytes()), "{ours}");
+            }
+            None => assert!(block_len == 0 && TensorType::removed(id), "type {id} is missing"),
+        }
+    }
+    assert!(TensorType::ALL.iter().all(|ty| ty.id() < sys::GGML_TYPE_COUNT));
+}
+
 /// The file that the README inspects; a change of it is a change of the format that we write.
 #[test]
 fn the_committed_file_is_what_the_writer_makes() {

@@ -5,10 +5,9 @@
 
 use super::parse::{Expects, Parser};
 use crate::tokenizer::Segment;
+pub(super) use crate::tokenizer::{BOS, EOS};
 use std::borrow::Cow;
 
-pub(super) const BOS: &str = "<｜begin▁of▁sentence｜>";
-pub(super) const EOS: &str = "<｜end▁of▁sentence｜>";
 pub(super) const USER: &str = "<｜User｜>";
 pub(super) const ASSISTANT: &str = "<｜Assistant｜>";
 pub(super) const THINK: &str = "<think>";

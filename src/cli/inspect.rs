@@ -7,6 +7,7 @@ use crate::chat::{Detected, Facts, Family};
 use crate::exit::Unwritable;
 use crate::model::{Class, Detail, Inspection, LayerRow, ModelFile, RoleToken, TokenizerFacts};
 use crate::text::{Clipped, Escaped};
+use crate::tokenizer::{BOS, EOS};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -100,8 +101,8 @@ fn chat_facts(report: &Inspection) -> Option<ChatFacts> {
         template_check::verdict(&Request {
             template: template.clone(),
             family: family.name().to_owned(),
-            bos: token("bos", "<｜begin▁of▁sentence｜>"),
-            eos: token("eos", "<｜end▁of▁sentence｜>"),
+            bos: token("bos", BOS),
+            eos: token("eos", EOS),
             special_tokens: tokenizer.special_tokens.clone(),
         })
     });

@@ -7,11 +7,9 @@
 
 mod abort;
 mod cpu;
-mod types;
 
 pub use abort::install as install_abort_handler;
 pub use cpu::{MissingFeatures, check as check_cpu};
-pub use types::Type;
 
 /// ggml's version, for instance `0.26.0`.
 pub fn version() -> &'static str {

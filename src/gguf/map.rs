@@ -27,22 +27,13 @@ pub(super) struct Map {
     mmap: Option<Mmap>,
 }
 
-/// How a part of the map is about to be read.
-#[derive(Debug, Clone, Copy)]
-pub enum Access {
-    /// Once, from front to back: the kernel reads far ahead.
-    Sequential,
-    /// Soon, and all of it: the kernel starts to read now, in the background.
-    Soon,
-}
-
 impl Map {
     /// Maps a regular file. Never blocks: a FIFO is refused, not opened.
     ///
     /// No advice is given for the whole map. The header is read once from front to back, which the
     /// kernel's own read-ahead already serves; `MADV_RANDOM` would turn it into a fault per 4 KiB
     /// page, and `MADV_WILLNEED` on the whole would pull 250 GB from the disk to show a table.
-    /// Whoever reads tensor data knows what comes next and says so with [`advise`](Self::advise).
+    /// Whoever reads tensor data knows what comes next and says so with [`read_ahead`](Self::read_ahead).
     pub(super) fn open(path: &Path) -> Result<Map, Error> {
         let file = open_regular(path)?;
         let len = file.metadata().map_err(|e| Error::new(path, Problem::Unreadable(e)))?.len();
@@ -60,18 +51,15 @@ impl Map {
         self.mmap.as_deref().unwrap_or_default()
     }
 
-    /// Tells the kernel how `range` will be read. Advice only: failure changes nothing but speed.
-    pub(super) fn advise(&self, range: Range<u64>, access: Access) {
+    /// Tells the kernel that `range` will be read once, from front to back, so that it reads far ahead.
+    /// Advice only: failure changes nothing but speed.
+    pub(super) fn read_ahead(&self, range: Range<u64>) {
         let (Some(mmap), Ok(start), Ok(end)) = (&self.mmap, usize::try_from(range.start), usize::try_from(range.end))
         else {
             return;
         };
-        let advice = match access {
-            Access::Sequential => Advice::Sequential,
-            Access::Soon => Advice::WillNeed,
-        };
         if start < end && end <= mmap.len() {
-            let _ = mmap.advise_range(advice, start, end - start);
+            let _ = mmap.advise_range(Advice::Sequential, start, end - start);
         }
     }
 }

@@ -19,7 +19,6 @@ mod write;
 
 pub use encode::Encode;
 pub use error::{Damage, Error, Fault, MetadataError, Place, Problem, SplitFault};
-pub use map::Access;
 pub use parse::{Header, MAX_ARRAY, MAX_STRING, MAX_TENSOR_NAME, TensorInfo};
 pub use sigbus::install as install_sigbus_handler;
 pub use split::{MAX_SHARDS, Shard};
@@ -100,10 +99,10 @@ impl Gguf {
         tensor_of(file, shard, file.header.tensors().get(index)?)
     }
 
-    /// Tells the kernel how a tensor's data will be read.
-    pub fn advise(&self, tensor: &Tensor<'_>, access: Access) {
+    /// Tells the kernel that a tensor's data will be read from front to back.
+    pub fn read_ahead(&self, tensor: &Tensor<'_>) {
         if let Some(shard) = self.shards.get(tensor.shard) {
-            shard.map.advise(tensor.info.range.clone(), access);
+            shard.map.read_ahead(tensor.info.range.clone());
         }
     }
 }

@@ -95,7 +95,7 @@ struct Position {
 /// The parts of a name `{prefix}-{number}-of-{count}.gguf`, which need not be UTF-8; `number` counts
 /// from 1, as names do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct ShardName {
+pub(super) struct ShardName {
     prefix: OsString,
     number: u64,
     count: u64,
@@ -119,6 +119,14 @@ impl ShardName {
 
     fn suffix(number: u64, count: u64) -> String {
         format!("-{number:05}-of-{count:05}.gguf")
+    }
+
+    /// The path of shard `number` (from 1) of a model that would be `whole` in one file; `None` unless
+    /// that ends in .gguf.
+    pub(super) fn path(whole: &Path, number: u64, count: u64) -> Option<PathBuf> {
+        let stem = whole.file_name()?.as_bytes().strip_suffix(b".gguf")?;
+        let name = ShardName { prefix: OsStr::from_bytes(stem).to_owned(), number, count };
+        Some(whole.with_file_name(name.sibling(number)))
     }
 
     /// The name of shard `number` (from 1) of the same set.

@@ -1,6 +1,6 @@
 //! The tensor types of GGUF: ids, names, and how many bytes a block of weights takes.
 //!
-//! The table is ours so that a file can be checked before ggml sees it; a test in `crate::ggml`
+//! The table is ours so that a file can be checked before ggml sees it; `tests/format.rs`
 //! holds it against ggml's own.
 
 use std::fmt;

@@ -6,7 +6,7 @@
 
 use super::encode::{Encode, encoded, put_string};
 use super::parse::{DEFAULT_ALIGNMENT, MAX_STRING, MAX_TENSOR_NAME};
-use super::split::MAX_SHARDS;
+use super::split::{MAX_SHARDS, ShardName};
 use super::types::{Shape, TensorType};
 use super::value::ValueType;
 use std::collections::{HashMap, HashSet};
@@ -152,7 +152,11 @@ impl Writer {
         for (number, group) in (0..count).zip(&groups) {
             let (tensors, after) = rest.split_at(*group);
             rest = after;
-            let target = if count > 1 { shard_path(path, number, count)? } else { path.to_owned() };
+            let target = match count {
+                1 => path.to_owned(),
+                _ => ShardName::path(path, u64::from(number) + 1, count.into())
+                    .ok_or_else(|| WriteError::Name(path.to_owned()))?,
+            };
             let header = self.header(tensors, (count > 1).then_some((number, count)));
             files.push(ShardFile { target, header, tensors: tensors.to_vec() });
         }
@@ -234,14 +238,6 @@ fn alignment_in(encoded: &[u8]) -> Result<u32, WriteError> {
     let value = encoded.strip_prefix(&(ValueType::U32 as u32).to_le_bytes());
     let alignment = value.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
     alignment.filter(|alignment| alignment.is_power_of_two()).ok_or(WriteError::Alignment)
-}
-
-fn shard_path(path: &Path, number: u16, count: u16) -> Result<PathBuf, WriteError> {
-    let stem = path
-        .file_name()
-        .and_then(|name| name.to_str()?.strip_suffix(".gguf"))
-        .ok_or_else(|| WriteError::Name(path.to_owned()))?;
-    Ok(path.with_file_name(format!("{stem}-{:05}-of-{count:05}.gguf", u32::from(number) + 1)))
 }
 
 /// A file to come.

@@ -7,7 +7,7 @@
 use super::class::{Class, Role};
 use super::finite::first_bad_block;
 use super::hparams::{Hparams, MAX_PER_LAYER};
-use crate::gguf::{Access, Array, FromValue, Gguf, Metadata, MetadataError, Tensor, Value, ValueType};
+use crate::gguf::{Array, FromValue, Gguf, Metadata, MetadataError, Tensor, Value, ValueType};
 use crate::text::{Clipped, Escaped};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
@@ -234,7 +234,7 @@ fn duplicate_tokens(tokens: Array<'_>, problems: &mut Vec<String>) {
 pub(super) fn data_problems(gguf: &Gguf, progress: &(dyn Fn(u64) + Sync)) -> Vec<String> {
     let check = |tensor: Tensor<'_>| {
         let ty = tensor.info.ty;
-        gguf.advise(&tensor, Access::Sequential);
+        gguf.read_ahead(&tensor);
         let block = ty.block_bytes() as usize;
         let chunk = (CHUNK / block).max(1) * block;
         let at = tensor.data.par_chunks(chunk).enumerate().find_map_first(|(index, data)| {

@@ -19,7 +19,7 @@ mod vocabulary;
 
 pub use decode::{ControlTokens, Decoder, Utf8Stream};
 pub use error::{Error, OpenError, UnknownToken};
-pub use parts::{Parts, Roles};
+pub use parts::{BOS, EOS, Parts, Roles};
 pub use segment::Segment;
 pub use vocabulary::{Kind, Token};
 
@@ -171,8 +171,6 @@ mod tests {
         let set = std::env::var_os("PROPTEST_CASES").is_some();
         if set { Config::default() } else { Config::with_cases(10_000) }
     }
-
-    const BOS: &str = "<｜begin▁of▁sentence｜>";
 
     /// The bytes at their own numbers, then `more`.
     fn build(more: &[(&str, i32)], merges: &[&str], roles: Roles) -> Result<Tokenizer, Error> {

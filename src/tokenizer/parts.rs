@@ -7,6 +7,11 @@ use super::error::Error;
 use super::special::Specials;
 use crate::gguf::{Metadata, MetadataError};
 
+/// The token that begins a text, in all DeepSeek vocabularies.
+pub const BOS: &str = "<｜begin▁of▁sentence｜>";
+/// The token that ends a text or an answer.
+pub const EOS: &str = "<｜end▁of▁sentence｜>";
+
 /// What a tokenizer is made of, as it stands in a GGUF file under `tokenizer.ggml`.
 #[derive(Debug, Clone, Default)]
 pub struct Parts<'a> {
@@ -81,8 +86,8 @@ impl Roles {
     /// Fills in what the file does not name.
     pub(super) fn or_by_text(self, specials: &Specials) -> Roles {
         Roles {
-            bos: self.bos.or_else(|| specials.id("<｜begin▁of▁sentence｜>")),
-            eos: self.eos.or_else(|| specials.id("<｜end▁of▁sentence｜>")),
+            bos: self.bos.or_else(|| specials.id(BOS)),
+            eos: self.eos.or_else(|| specials.id(EOS)),
             fim_prefix: self.fim_prefix.or_else(|| specials.id("<｜fim▁begin｜>")),
             fim_suffix: self.fim_suffix.or_else(|| specials.id("<｜fim▁hole｜>")),
             fim_middle: self.fim_middle.or_else(|| specials.id("<｜fim▁end｜>")),
