@@ -54,20 +54,31 @@ fn types(metadata: Metadata<'_>, hparams: &Hparams, problems: &mut Vec<String>) 
     must_be::<bool>(metadata, "tokenizer.ggml.add_bos_token", problems);
     must_be::<bool>(metadata, "tokenizer.ggml.add_eos_token", problems);
     let Some(arch) = &hparams.architecture else { return };
-    // One value for the model, or one a layer.
-    for name in ["embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv"] {
-        let key = format!("{arch}.{name}");
-        if matches!(metadata.value(&key), Some(Value::Array(_))) {
-            must_be::<Vec<u32>>(metadata, &key, problems);
-        } else {
-            must_be::<u32>(metadata, &key, problems);
-        }
-    }
-    for name in ["block_count", "context_length", "expert_count", "expert_used_count", "rope.dimension_count"] {
-        must_be::<u32>(metadata, &format!("{arch}.{name}"), problems);
-    }
+    let integers = [
+        "block_count",
+        "context_length",
+        "embedding_length",
+        "feed_forward_length",
+        "attention.head_count",
+        "attention.head_count_kv",
+        "rope.dimension_count",
+        "expert_count",
+        "expert_used_count",
+    ];
+    integers.into_iter().for_each(|name| one_or_per_layer::<u32>(metadata, &format!("{arch}.{name}"), problems));
     for name in ["rope.freq_base", "attention.layer_norm_rms_epsilon", "expert_weights_scale"] {
-        must_be::<f32>(metadata, &format!("{arch}.{name}"), problems);
+        one_or_per_layer::<f32>(metadata, &format!("{arch}.{name}"), problems);
+    }
+}
+
+/// A value for the model, or an array of one a layer, which some architectures have for any key.
+fn one_or_per_layer<'a, T: FromValue<'a>>(metadata: Metadata<'a>, key: &str, problems: &mut Vec<String>)
+where
+    Vec<T>: FromValue<'a>,
+{
+    match metadata.value(key) {
+        Some(Value::Array(_)) => must_be::<Vec<T>>(metadata, key, problems),
+        _ => must_be::<T>(metadata, key, problems),
     }
 }
 

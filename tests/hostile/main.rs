@@ -238,6 +238,10 @@ fn unusual_but_sound_files_are_taken() {
             let raw = raw.tensor("blk.0.ffn_up_exps.weight", &[8, 4, 2], 0, 0);
             raw.tensor("blk.0.ffn_up_exps.bias", &[4, 2], 0, 256).data(256 + 32)
         }),
+        ("one value a layer", {
+            let raw = Raw::new_arch("x").array("x.expert_count", 4, 2, &[0, 0, 0, 0, 8, 0, 0, 0]);
+            raw.array("x.rope.freq_base", 6, 1, &1e4f32.to_le_bytes())
+        }),
         ("layers without tensors, elsewhere", {
             Raw::new_arch("deci").u32("deci.block_count", 3).tensor("blk.0.attn_norm.weight", &[8], 0, 0).data(32)
         }),
