@@ -7,9 +7,21 @@
 
 mod abort;
 mod cpu;
+mod cpu_backend;
+mod dequant;
+mod graph;
+mod ops;
+mod store;
+mod tensor;
 
 pub use abort::install as install_abort_handler;
 pub use cpu::{MissingFeatures, check as check_cpu};
+pub use cpu_backend::{ComputeError, Cpu, Element};
+pub use dequant::{DequantizeError, dequantize};
+pub use graph::{Builder, Graph, Input, Output};
+pub use ops::{OpError, OpResult, Rope, computes};
+pub use store::{Store, StoreError, StoreId};
+pub use tensor::{Ne, OutOfMemory, Tensor};
 
 /// ggml's version, for instance `0.26.0`.
 pub fn version() -> &'static str {

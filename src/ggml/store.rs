@@ -1,0 +1,214 @@
+//! Tensors whose data stays: weights in a mapped file, converted weights, caches.
+
+use super::tensor::{Context, Ne, OutOfMemory, Tensor};
+use crate::gguf::{Gguf, Shape, TensorType};
+use ggml_sys::{ggml_backend_buffer, ggml_tensor};
+use std::ffi::c_void;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// What ggml's CPU backend wants of an address: `TENSOR_ALIGNMENT`.
+const ALIGNMENT: usize = 32;
+
+/// Tensors with their data, which lives as long as the store.
+pub struct Store {
+    context: Context,
+    tensors: Vec<Stored>,
+    /// Freed before the mapping that some of them lie in.
+    buffers: Vec<Buffer>,
+    gguf: Option<Arc<Gguf>>,
+    n_owned_bytes: usize,
+}
+
+// SAFETY: descriptions and mapped weights are only read. What is written are owned tensors, by the one
+// graph that computes, or through `&mut self`.
+unsafe impl Send for Store {}
+unsafe impl Sync for Store {}
+
+#[derive(Clone, Copy)]
+struct Stored {
+    ptr: NonNull<ggml_tensor>,
+    /// Its memory is ours, not the file's.
+    owned: bool,
+}
+
+/// A tensor's place in its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreId(usize);
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum StoreError {
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    #[error("there is no tensor '{0}'")]
+    NoTensor(String),
+    #[error("{ty} data cannot have the shape {shape:?}")]
+    Shape { ty: TensorType, shape: Ne },
+    #[error("the store was made for fewer tensors")]
+    Full,
+    #[error("the tensor is the file's and is not written")]
+    ReadOnly,
+    #[error("{bytes} bytes at {offset} are not within a tensor of {len}")]
+    Range { offset: usize, bytes: usize, len: usize },
+}
+
+struct Buffer(NonNull<ggml_backend_buffer>);
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: the buffer is ours; tensors in it are kept with it.
+        unsafe { ggml_sys::ggml_backend_buffer_free(self.0.as_ptr()) }
+    }
+}
+
+impl Store {
+    /// A store for at most `capacity` tensors, of which those added by [`Store::map`] are `gguf`'s.
+    pub fn new(capacity: usize, gguf: Option<Arc<Gguf>>) -> Result<Store, StoreError> {
+        let context = Context::new(capacity, 0)?;
+        Ok(Store { context, tensors: Vec::new(), buffers: Vec::new(), gguf, n_owned_bytes: 0 })
+    }
+
+    /// Adds a tensor of the file, in the file's layout. Its data stays where it is mapped, unless its
+    /// address is one that ggml cannot work with; then it is copied.
+    pub fn map(&mut self, name: &str) -> Result<StoreId, StoreError> {
+        let missing = || StoreError::NoTensor(name.to_owned());
+        let gguf = self.gguf.clone().ok_or_else(missing)?;
+        let tensor = gguf.tensor(name).ok_or_else(missing)?;
+        let ptr = self.describe(tensor.info.ty, &tensor.info.shape)?;
+        let owned = tensor.data.as_ptr().align_offset(ALIGNMENT) != 0;
+        if owned {
+            self.allocate(ptr)?;
+            write_to(ptr, 0, tensor.data)?;
+        } else {
+            let data = tensor.data.as_ptr().cast_mut().cast::<c_void>();
+            // SAFETY: the data is `gguf`'s, which this store keeps; weights are never written.
+            let buffer = unsafe { ggml_sys::ggml_backend_cpu_buffer_from_ptr(data, tensor.data.len()) };
+            self.place(ptr, buffer, tensor.data.len())?;
+        }
+        Ok(self.push(Stored { ptr, owned }, name))
+    }
+
+    /// Adds a tensor with memory of its own. What is in it is not defined before it is written.
+    pub fn add(&mut self, name: &str, ty: TensorType, shape: &Shape) -> Result<StoreId, StoreError> {
+        let ptr = self.describe(ty, shape)?;
+        self.allocate(ptr)?;
+        Ok(self.push(Stored { ptr, owned: true }, name))
+    }
+
+    /// Writes `bytes` at `offset` of a tensor that was made by [`Store::add`].
+    pub fn write(&mut self, id: StoreId, offset: usize, bytes: &[u8]) -> Result<(), StoreError> {
+        match self.tensors[id.0] {
+            Stored { ptr, owned: true } => write_to(ptr, offset, bytes),
+            Stored { owned: false, .. } => Err(StoreError::ReadOnly),
+        }
+    }
+
+    /// Copies out `out.len()` bytes from `offset` of a tensor.
+    pub fn read(&self, id: StoreId, offset: usize, out: &mut [u8]) -> Result<(), StoreError> {
+        let tensor = self.get(id);
+        within(tensor, offset, out.len())?;
+        // SAFETY: the range is within the tensor, whose buffer is alive.
+        unsafe { ggml_sys::ggml_backend_tensor_get(tensor.as_ptr(), out.as_mut_ptr().cast(), offset, out.len()) };
+        Ok(())
+    }
+
+    /// Sets bytes of a tensor that was made by [`Store::add`] to zero. For a store that graphs share,
+    /// whoever computes them is who may call this.
+    pub(super) fn zero(&self, id: StoreId, range: Range<usize>) -> Result<(), StoreError> {
+        let tensor = self.get(id);
+        if !self.tensors[id.0].owned {
+            return Err(StoreError::ReadOnly);
+        }
+        within(tensor, range.start, range.len())?;
+        // SAFETY: the range is within the tensor, whose buffer is alive and ours.
+        unsafe { ggml_sys::ggml_backend_tensor_memset(tensor.as_ptr(), 0, range.start, range.len()) };
+        Ok(())
+    }
+
+    pub fn get(&self, id: StoreId) -> Tensor<'_> {
+        // SAFETY: the tensor is in our context.
+        unsafe { Tensor::from_ptr(self.tensors[id.0].ptr) }
+    }
+
+    /// Tensors in the store.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// Bytes of memory that are not the file's.
+    pub fn n_owned_bytes(&self) -> usize {
+        self.n_owned_bytes
+    }
+
+    fn describe(&mut self, ty: TensorType, shape: &Shape) -> Result<NonNull<ggml_tensor>, StoreError> {
+        let ne = shape.ne().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let error = StoreError::Shape { ty, shape: ne };
+        if shape.n_bytes(ty).is_none_or(|bytes| bytes == 0) {
+            return Err(error);
+        }
+        if !self.context.has_room() {
+            return Err(StoreError::Full);
+        }
+        // SAFETY: the shape fits the type, and the context has room.
+        let ptr = unsafe { ggml_sys::ggml_new_tensor(self.context.as_ptr(), ty.id(), 4, ne.as_ptr()) };
+        NonNull::new(ptr).ok_or(StoreError::Full)
+    }
+
+    fn allocate(&mut self, ptr: NonNull<ggml_tensor>) -> Result<(), StoreError> {
+        // SAFETY: the tensor is ours.
+        let bytes = unsafe { ggml_sys::ggml_nbytes(ptr.as_ptr()) };
+        // SAFETY: the buffer type is static.
+        let buffer =
+            unsafe { ggml_sys::ggml_backend_buft_alloc_buffer(ggml_sys::ggml_backend_cpu_buffer_type(), bytes) };
+        self.place(ptr, buffer, bytes)?;
+        self.n_owned_bytes += bytes;
+        Ok(())
+    }
+
+    /// Puts the tensor at the start of `buffer`.
+    fn place(
+        &mut self,
+        ptr: NonNull<ggml_tensor>,
+        buffer: *mut ggml_backend_buffer,
+        bytes: usize,
+    ) -> Result<(), StoreError> {
+        let buffer = Buffer(NonNull::new(buffer).ok_or(OutOfMemory { bytes })?);
+        // SAFETY: the buffer is as large as the tensor, which has no data yet.
+        unsafe {
+            let base = ggml_sys::ggml_backend_buffer_get_base(buffer.0.as_ptr());
+            ggml_sys::ggml_backend_buffer_set_usage(buffer.0.as_ptr(), ggml_sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            ggml_sys::ggml_backend_tensor_alloc(buffer.0.as_ptr(), ptr.as_ptr(), base);
+        }
+        self.buffers.push(buffer);
+        Ok(())
+    }
+
+    fn push(&mut self, stored: Stored, name: &str) -> StoreId {
+        // SAFETY: the tensor is in our context.
+        unsafe { Tensor::from_ptr(stored.ptr) }.named(name);
+        self.tensors.push(stored);
+        StoreId(self.tensors.len() - 1)
+    }
+}
+
+/// Writes to a tensor whose memory is ours.
+fn write_to(ptr: NonNull<ggml_tensor>, offset: usize, bytes: &[u8]) -> Result<(), StoreError> {
+    // SAFETY: the caller has the tensor from a store that it holds.
+    within(unsafe { Tensor::from_ptr(ptr) }, offset, bytes.len())?;
+    // SAFETY: the range is within the tensor.
+    unsafe { ggml_sys::ggml_backend_tensor_set(ptr.as_ptr(), bytes.as_ptr().cast(), offset, bytes.len()) };
+    Ok(())
+}
+
+fn within(tensor: Tensor<'_>, offset: usize, bytes: usize) -> Result<(), StoreError> {
+    let len = tensor.n_bytes();
+    match offset.checked_add(bytes) {
+        Some(end) if end <= len => Ok(()),
+        _ => Err(StoreError::Range { offset, bytes, len }),
+    }
+}

@@ -1,0 +1,166 @@
+//! Contexts and the tensors in them.
+//!
+//! A context holds descriptions of tensors, never their data. Tensors are handles that cannot outlive
+//! their context; what may be asked of one is asked of the description, which nothing changes any more.
+
+use crate::gguf::TensorType;
+use ggml_sys::{ggml_context, ggml_tensor};
+use std::cell::Cell;
+use std::ffi::CString;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+/// Dimensions in ggml order; those not used are 1.
+pub type Ne = [i64; 4];
+
+/// Memory for the descriptions of tensors and graphs.
+pub(super) struct Context(NonNull<ggml_context>);
+
+// SAFETY: a context is memory with descriptions; no thread is tied to it. Shared, it is only read:
+// everything that allocates in it takes the one builder that owns it.
+unsafe impl Send for Context {}
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// A context with room for `n_tensors` descriptions and `more` bytes.
+    pub(super) fn new(n_tensors: usize, more: usize) -> Result<Context, OutOfMemory> {
+        // SAFETY: the function only returns a number.
+        let overhead = unsafe { ggml_sys::ggml_tensor_overhead() };
+        let bytes = n_tensors.checked_mul(overhead).and_then(|bytes| bytes.checked_add(more));
+        let mem_size = bytes.and_then(|bytes| bytes.checked_add(1024)).ok_or(OutOfMemory { bytes: usize::MAX })?;
+        let params = ggml_sys::ggml_init_params { mem_size, mem_buffer: ptr::null_mut(), no_alloc: true };
+        // SAFETY: without a buffer of ours ggml allocates its own, or returns null.
+        NonNull::new(unsafe { ggml_sys::ggml_init(params) }).map(Context).ok_or(OutOfMemory { bytes: mem_size })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut ggml_context {
+        self.0.as_ptr()
+    }
+
+    /// Whether the description of one more tensor fits; ggml ends the process where it does not.
+    pub(super) fn has_room(&self) -> bool {
+        // SAFETY: the context is alive.
+        unsafe {
+            let (used, size) = (ggml_sys::ggml_used_mem(self.as_ptr()), ggml_sys::ggml_get_mem_size(self.as_ptr()));
+            used + 2 * ggml_sys::ggml_tensor_overhead() <= size
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: the context is ours, and tensors borrow it or are kept with it.
+        unsafe { ggml_sys::ggml_free(self.as_ptr()) }
+    }
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not enough memory: {:.2} GiB more cannot be had", *bytes as f64 / f64::from(1 << 30))]
+pub struct OutOfMemory {
+    pub bytes: usize,
+}
+
+/// A tensor of a context that lives for `'c`. The lifetime is invariant: a tensor of one graph cannot
+/// become part of another.
+#[derive(Clone, Copy)]
+pub struct Tensor<'c> {
+    ptr: NonNull<ggml_tensor>,
+    context: PhantomData<Cell<&'c Context>>,
+}
+
+impl<'c> Tensor<'c> {
+    /// # Safety
+    /// `ptr` points to a tensor in a context that lives for `'c`.
+    pub(super) unsafe fn from_ptr(ptr: NonNull<ggml_tensor>) -> Tensor<'c> {
+        Tensor { ptr, context: PhantomData }
+    }
+
+    pub(super) fn as_ptr(self) -> *mut ggml_tensor {
+        self.ptr.as_ptr()
+    }
+
+    pub(super) fn as_non_null(self) -> NonNull<ggml_tensor> {
+        self.ptr
+    }
+
+    /// Dimensions.
+    pub fn ne(self) -> Ne {
+        // SAFETY: alive by construction, and written only while it was made.
+        unsafe { (*self.as_ptr()).ne }
+    }
+
+    /// Strides in bytes.
+    pub fn nb(self) -> [usize; 4] {
+        // SAFETY: as above.
+        unsafe { (*self.as_ptr()).nb }
+    }
+
+    /// The type, in ggml's numbers.
+    pub(super) fn type_id(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.as_ptr()).type_ }
+    }
+
+    /// `None` for a type that no file has.
+    pub fn ty(self) -> Option<TensorType> {
+        TensorType::from_id(self.type_id())
+    }
+
+    pub(super) fn is(self, ty: TensorType) -> bool {
+        self.type_id() == ty.id()
+    }
+
+    pub fn n_elements(self) -> i64 {
+        self.ne().iter().product()
+    }
+
+    /// Bytes from the first to behind the last element.
+    pub fn n_bytes(self) -> usize {
+        // SAFETY: alive by construction.
+        unsafe { ggml_sys::ggml_nbytes(self.as_ptr()) }
+    }
+
+    pub fn is_contiguous(self) -> bool {
+        // SAFETY: alive by construction.
+        unsafe { ggml_sys::ggml_is_contiguous(self.as_ptr()) }
+    }
+
+    /// Whether each row is contiguous, and its elements in order.
+    pub(super) fn has_contiguous_rows(self) -> bool {
+        // SAFETY: alive by construction.
+        unsafe { ggml_sys::ggml_is_contiguous_rows(self.as_ptr()) }
+    }
+
+    pub(super) fn is_transposed(self) -> bool {
+        self.nb()[0] > self.nb()[1]
+    }
+
+    /// Gives the tensor a name, which ggml's messages then carry.
+    pub fn named(self, name: &str) -> Self {
+        let name: Vec<u8> = name.bytes().filter(|byte| *byte != 0).collect();
+        if let Ok(name) = CString::new(name) {
+            // SAFETY: ggml copies at most 63 bytes of a NUL-terminated string.
+            unsafe { ggml_sys::ggml_set_name(self.as_ptr(), name.as_ptr()) };
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Tensor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ty = self.ty().map_or("?", TensorType::name);
+        write!(f, "{ty} {}", Dims(self.ne()))
+    }
+}
+
+/// Dimensions as they are written: without the ones at the end.
+pub(super) struct Dims(pub(super) Ne);
+
+impl fmt::Display for Dims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = self.0.iter().rposition(|n| *n != 1).map_or(1, |last| last + 1);
+        let dims: Vec<String> = self.0.iter().take(used).map(i64::to_string).collect();
+        write!(f, "[{}]", dims.join(", "))
+    }
+}
