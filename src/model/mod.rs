@@ -1,18 +1,23 @@
 //! What a GGUF file means as a model.
 //!
 //! `class` says what a tensor is for, `hparams` reads the hyperparameters, `soundness` holds tensors
-//! and metadata against each other, `inspect` gathers all of it into a report of plain data.
+//! and metadata against each other, `inspect` gathers all of it into a report of plain data. `config` and
+//! `weights` are what a forward pass is made from: strict where the others are lenient.
 
 mod class;
+mod config;
 mod finite;
 mod hparams;
 mod inspect;
 mod soundness;
+mod weights;
 
 pub use class::{Class, Role};
+pub use config::{Config, ConfigError, ExpertConfig, Gating, GroupScore, Groups, RopeConfig, Scaling, magnitude};
 pub use hparams::Hparams;
 pub use inspect::{
     ClassRow, Detail, Experts, FileRow, Inspection, LayerRow, MetadataRow, ModelFile, RoleToken, TensorRow,
     TokenizerFacts, TypeRow,
 };
 pub use soundness::Unsound;
+pub use weights::{Attention, FeedForward, GateUp, Layer, Mixture, Mlp, Query, Values, Weights, WeightsError};
