@@ -4,7 +4,8 @@
 //!
 //! - `cli`: flags to commands, one file a command; output discipline.
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
-//! - `model`: what a GGUF file means: tensor classes, hyperparameters, the report of `inspect`.
+//! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
+//! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod exit;
 pub mod ggml;
 pub mod gguf;
+pub mod graph;
 pub mod model;
 pub mod text;
 pub mod tokenizer;

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod models;
+pub mod parity;
 pub mod raw;
 
 use std::ffi::OsStr;

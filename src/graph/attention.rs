@@ -1,0 +1,121 @@
+//! Multi-head latent attention (arXiv:2405.04434, 2.1), over the cache.
+//!
+//! The cache holds one latent vector a token, from which keys and values of all heads would be made.
+//! Instead, queries are taken to the latent space and the result is taken out of it: what is called the
+//! absorbed form, with one key for all heads.
+
+use super::step::Step;
+use crate::ggml::{OpError, Tensor};
+use crate::model::{Attention, Query, Values};
+
+/// Writes the tokens' cells in a layer: `x` [n_embd, n_tokens], normed → the cache [n_cached, cells].
+pub(super) fn write_cache<'b>(
+    s: &Step<'_, 'b>,
+    layer: usize,
+    attention: &Attention,
+    x: Tensor<'b>,
+) -> Result<Tensor<'b>, OpError> {
+    let (b, c) = (s.b, s.config);
+    let [rank, n_rot, n_tokens] = [c.kv_lora_rank as i64, c.n_rot as i64, s.n_tokens as i64];
+    let kv = b.mul_mat(s.w(attention.kv_a_mqa), x)?; // [rank + n_rot, n_tokens]
+    let row = kv.nb()[1];
+    let latent = b.view(kv, [rank, n_tokens, 1, 1], [row; 3], 0)?;
+    let latent = b.mul(b.rms_norm(latent, c.rms_eps)?, s.w(attention.kv_a_norm))?;
+    let k_rot = b.view(kv, [n_rot, 1, n_tokens, 1], [row; 3], c.kv_lora_rank * size_of::<f32>())?;
+    let k_rot = b.reshape(b.rope(k_rot, s.positions, &s.rope)?, [n_rot, n_tokens, 1, 1])?;
+    b.set_rows(s.cache(layer), b.concat_rows(latent, k_rot)?, s.cells)
+}
+
+/// `x` [n_embd, n_tokens], normed → [n_embd, n_tokens], over the `cache` that [`write_cache`] returned.
+pub(super) fn attend<'b>(
+    s: &Step<'_, 'b>,
+    attention: &Attention,
+    x: Tensor<'b>,
+    cache: Tensor<'b>,
+) -> Result<Tensor<'b>, OpError> {
+    let (b, c) = (s.b, s.config);
+    let [rank, n_head, n_tokens] = [c.kv_lora_rank as i64, c.n_head as i64, s.n_tokens as i64];
+    let (q_nope, q_rot) = queries(s, &attention.query, x)?;
+
+    // Into the latent space: for each head [n_nope, n_tokens] → [rank, n_tokens].
+    let k_b = b.reshape(s.w(attention.k_b), [c.n_nope() as i64, rank, n_head, 1])?;
+    let q_latent = b.mul_mat(k_b, b.permute(q_nope, [0, 2, 1, 3])?)?; // [rank, n_tokens, n_head]
+    let q_latent = b.permute(q_latent, [0, 2, 1, 3])?; // [rank, n_head, n_tokens]
+    let q = b.concat_rows(q_latent, q_rot)?; // [rank + n_rot, n_head, n_tokens]
+    let q = b.permute(q, [0, 2, 1, 3])?; // [rank + n_rot, n_tokens, n_head]
+
+    let mixed = match s.flash {
+        true => with_flash(s, cache, q)?,
+        false => with_scores(s, cache, q)?,
+    }; // [rank, n_tokens, n_head]
+    let v_b = values(s, &attention.values)?; // [rank, n_value, n_head]
+    let v = b.mul_mat(v_b, mixed)?; // [n_value, n_tokens, n_head]
+    let v = b.cont(b.permute(v, [0, 2, 1, 3])?)?; // [n_value, n_head, n_tokens]
+    let v = b.reshape(v, [c.n_value as i64 * n_head, n_tokens, 1, 1])?;
+    b.mul_mat(s.w(attention.output), v)
+}
+
+/// The parts without and with position: [n_nope, n_head, n_tokens], [n_rot, n_head, n_tokens].
+fn queries<'b>(s: &Step<'_, 'b>, query: &Query, x: Tensor<'b>) -> Result<(Tensor<'b>, Tensor<'b>), OpError> {
+    let (b, c) = (s.b, s.config);
+    let q = match query {
+        Query::Full { q } => b.mul_mat(s.w(*q), x)?,
+        Query::LowRank { q_a, q_a_norm, q_b } => {
+            let low = b.mul_mat(s.w(*q_a), x)?; // [q_lora_rank, n_tokens]
+            let low = b.mul(b.rms_norm(low, c.rms_eps)?, s.w(*q_a_norm))?;
+            b.mul_mat(s.w(*q_b), low)?
+        }
+    }; // [n_key · n_head, n_tokens]
+    let [n_head, n_tokens] = [c.n_head as i64, s.n_tokens as i64];
+    let head = c.n_key * size_of::<f32>();
+    let strides = [head, head * c.n_head, head * c.n_head * s.n_tokens];
+    let nope = b.view(q, [c.n_nope() as i64, n_head, n_tokens, 1], strides, 0)?;
+    let rot = b.view(q, [c.n_rot as i64, n_head, n_tokens, 1], strides, c.n_nope() * size_of::<f32>())?;
+    Ok((nope, b.rope(rot, s.positions, &s.rope)?))
+}
+
+/// From the latent space to values, for each head: [rank, n_value, n_head].
+fn values<'b>(s: &Step<'_, 'b>, values: &Values) -> Result<Tensor<'b>, OpError> {
+    let c = s.config;
+    let ne = [c.kv_lora_rank as i64, c.n_value as i64, c.n_head as i64, 1];
+    match values {
+        Values::Own { v_b } => s.b.reshape(s.w(*v_b), ne),
+        Values::Joint { kv_b } => {
+            let kv_b = s.w(*kv_b);
+            let row = kv_b.nb()[1];
+            let head = (c.n_nope() + c.n_value) * row;
+            s.b.view(kv_b, ne, [row, head, head * c.n_head], c.n_nope() * row)
+        }
+    }
+}
+
+/// Attention without the scores in memory: `cache` [n_cached, cells], `q` [n_cached, n_tokens, n_head] →
+/// [rank, n_tokens, n_head].
+fn with_flash<'b>(s: &Step<'_, 'b>, cache: Tensor<'b>, q: Tensor<'b>) -> Result<Tensor<'b>, OpError> {
+    let (b, c) = (s.b, s.config);
+    let row = cache.nb()[1];
+    let all = row * s.n_kv;
+    let keys = b.view(cache, [c.n_cached() as i64, s.n_kv as i64, 1, 1], [row, all, all], 0)?;
+    let values = b.view(cache, [c.kv_lora_rank as i64, s.n_kv as i64, 1, 1], [row, all, all], 0)?;
+    let mixed = b.flash_attn(q, keys, values, s.mask, c.attention_scale())?; // [rank, n_head, n_tokens]
+    b.permute(mixed, [0, 2, 1, 3])
+}
+
+/// Attention with the scores in memory, [n_kv, n_tokens, n_head].
+fn with_scores<'b>(s: &Step<'_, 'b>, cache: Tensor<'b>, q: Tensor<'b>) -> Result<Tensor<'b>, OpError> {
+    let (b, c) = (s.b, s.config);
+    let n_kv = s.n_kv as i64;
+    let row = cache.nb()[1];
+    let all = row * s.n_kv;
+    let mut keys = b.view(cache, [c.n_cached() as i64, n_kv, 1, 1], [row, all, all], 0)?;
+    if cache.ty().is_some_and(|ty| ty.block_len() > 1) {
+        // Values are needed with their dimensions exchanged, which blocks do not allow.
+        keys = b.to_f32(keys)?;
+    }
+    let scores = b.mul_mat(keys, q)?;
+    let weights = b.soft_max_masked(scores, s.mask, c.attention_scale())?; // [n_kv, n_tokens, n_head]
+    let [_, row, all, _] = keys.nb();
+    let values = b.view(keys, [c.kv_lora_rank as i64, n_kv, 1, 1], [row, all, all], 0)?;
+    let values = b.cont(b.permute(values, [1, 0, 2, 3])?)?; // [n_kv, rank]
+    b.mul_mat(values, weights)
+}

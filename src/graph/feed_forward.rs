@@ -1,0 +1,62 @@
+//! The feed-forward of a layer: one network, or a mixture of experts (arXiv:2401.06066).
+
+use super::router::route;
+use super::step::Step;
+use crate::ggml::{OpError, Tensor};
+use crate::model::{FeedForward, GateUp, Mixture, Mlp};
+
+/// `x` [n_embd, n_tokens], normed → [n_embd, n_tokens].
+pub(super) fn feed_forward<'b>(
+    s: &Step<'_, 'b>,
+    feed_forward: &FeedForward,
+    x: Tensor<'b>,
+) -> Result<Tensor<'b>, OpError> {
+    match feed_forward {
+        FeedForward::Dense(dense) => mlp(s, dense, x),
+        FeedForward::Mixture(mixture) => {
+            let routed = routed(s, mixture, x)?;
+            match &mixture.shared {
+                Some(shared) => s.b.add(routed, mlp(s, shared, x)?),
+                None => Ok(routed),
+            }
+        }
+    }
+}
+
+fn mlp<'b>(s: &Step<'_, 'b>, mlp: &Mlp, x: Tensor<'b>) -> Result<Tensor<'b>, OpError> {
+    let gate = s.b.mul_mat(s.w(mlp.gate), x)?;
+    let up = s.b.mul_mat(s.w(mlp.up), x)?;
+    s.b.mul_mat(s.w(mlp.down), s.b.swiglu(gate, up)?)
+}
+
+/// The weighted sum of a token's routed experts.
+fn routed<'b>(s: &Step<'_, 'b>, mixture: &Mixture, x: Tensor<'b>) -> Result<Tensor<'b>, OpError> {
+    let b = s.b;
+    let Some(experts) = &s.config.experts else {
+        return Err(OpError { op: "mixture", problem: "the model has no experts".to_owned() });
+    };
+    let [n_embd, n_tokens, n_used] = [s.config.n_embd as i64, s.n_tokens as i64, experts.n_used as i64];
+    let logits = b.mul_mat(s.w(mixture.router), x)?; // [n_expert, n_tokens]
+    let routed = route(b, experts, s.routing, logits, mixture.bias.map(|bias| s.w(bias)))?;
+
+    let x = b.reshape(x, [n_embd, 1, n_tokens, 1])?;
+    let hidden = match &mixture.gate_up {
+        GateUp::Two { gate, up } => {
+            let up = b.mul_mat_id(s.w(*up), x, routed.ids)?;
+            let gate = b.mul_mat_id(s.w(*gate), x, routed.ids)?;
+            b.swiglu(gate, up)?
+        }
+        GateUp::One { gate_up } => b.swiglu_fused(b.mul_mat_id(s.w(*gate_up), x, routed.ids)?)?,
+    }; // [n_ff, n_used, n_tokens]
+    let each = b.mul_mat_id(s.w(mixture.down), hidden, routed.ids)?; // [n_embd, n_used, n_tokens]
+    let each = b.mul(each, routed.weights)?;
+
+    let [_, one, token, all] = each.nb();
+    let nth = |n: i64| b.view(each, [n_embd, n_tokens, 1, 1], [token, all, all], n as usize * one);
+    let first = nth(0)?;
+    if n_used == 1 {
+        // A view alone is not contiguous in memory, which some that read it need.
+        return b.cont(first);
+    }
+    (1..n_used).try_fold(first, |sum, n| b.add(sum, nth(n)?))
+}

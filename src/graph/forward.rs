@@ -1,0 +1,387 @@
+//! The forward pass behind one door: tokens of sequences in, logits out.
+
+use super::cache::{Cache, CacheType};
+use super::cells::Seq;
+use super::router::Routing;
+use super::step::{self, BuildError, Ports, StepShape};
+use crate::ggml::{ComputeError, Cpu, OutOfMemory, Store, StoreError};
+use crate::gguf::Gguf;
+use crate::model::{Config, ConfigError, Weights, WeightsError};
+use half::f16;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How a model is loaded and computed.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Tokens that the cache holds, of all sequences together.
+    pub n_ctx: usize,
+    /// Tokens that are computed at once.
+    pub n_batch: usize,
+    pub n_threads: usize,
+    pub cache_type: CacheType,
+    pub flash_attention: bool,
+    pub routing: Routing,
+    /// Take ggml's reference paths instead of its fast ones.
+    pub reference: bool,
+}
+
+impl Options {
+    pub fn new(n_ctx: usize, n_threads: usize) -> Options {
+        Options {
+            n_ctx,
+            n_batch: 512,
+            n_threads,
+            cache_type: CacheType::default(),
+            flash_attention: true,
+            routing: Routing::default(),
+            reference: false,
+        }
+    }
+
+    /// The most exact way: F32 cache, attention with its scores in memory, ggml's reference paths.
+    pub fn exact(self) -> Options {
+        Options { cache_type: CacheType::F32, flash_attention: false, reference: true, ..self }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error("a cache of {n_ctx} tokens: {error}")]
+    Cache { n_ctx: usize, error: StoreError },
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    #[error("the cache cannot be {}: {} values of a token are no whole number of its blocks", .0.name(), .1)]
+    CacheType(CacheType, usize),
+    #[error("a context of {n_ctx} tokens and batches of {n_batch}: both must be at least 1, and less than 2^31")]
+    Sizes { n_ctx: usize, n_batch: usize },
+}
+
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum StepError {
+    #[error("a step needs a token")]
+    Empty,
+    #[error("{n} tokens in one step; at most {n_batch} are computed at once")]
+    TooMany { n: usize, n_batch: usize },
+    #[error("the token id {id} is not in the vocabulary of {n_vocab}")]
+    Token { id: u32, n_vocab: usize },
+    #[error("position {0} is not one")]
+    Position(i32),
+    #[error("position {position} of sequence {seq} comes twice")]
+    Taken { seq: usize, position: i32 },
+    #[error("the context is full: {n} tokens more, but only {free} of {n_ctx} are free")]
+    Full { n: usize, free: usize, n_ctx: usize },
+    #[error("stopped")]
+    Stopped,
+    #[error(transparent)]
+    Compute(ComputeError),
+    #[error("the graph could not be built: {0}")]
+    Build(String),
+}
+
+/// A token to be computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    pub id: u32,
+    pub seq: Seq,
+    /// From 0; each position of a sequence once.
+    pub position: i32,
+    /// Whether its logits are wanted.
+    pub wants_logits: bool,
+}
+
+/// Numbers that are none: what was computed for a token is NaN or infinite.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the model computed numbers that are not finite, {}", match layer {
+    Some(layer) => format!("first in layer {layer}"),
+    None => "in the output".to_owned(),
+})]
+pub struct Fault {
+    /// Which of the wanted rows.
+    pub row: usize,
+    /// The first layer whose result is not finite; `None` if that of all layers is.
+    pub layer: Option<usize>,
+}
+
+/// A loaded model with its cache.
+pub struct Forward {
+    config: Config,
+    weights: Weights,
+    store: Arc<Store>,
+    cache: Cache,
+    cpu: Cpu,
+    stop: Arc<AtomicBool>,
+    options: Options,
+    /// The shape of the graph that is loaded.
+    loaded: Option<(StepShape, Ports)>,
+}
+
+impl Forward {
+    /// Loads a model: its weights stay where the file is mapped.
+    pub fn load(gguf: &Arc<Gguf>, options: Options) -> Result<Forward, LoadError> {
+        let (n_ctx, n_batch) = (options.n_ctx, options.n_batch);
+        if [n_ctx, n_batch].iter().any(|n| *n == 0 || i32::try_from(n.saturating_add(256)).is_err()) {
+            return Err(LoadError::Sizes { n_ctx, n_batch });
+        }
+        let config = Config::read(gguf.metadata())?;
+        if !options.cache_type.fits(&config) {
+            return Err(LoadError::CacheType(options.cache_type, config.n_cached()));
+        }
+        let (weights, store) = Weights::load(gguf, &config)?;
+        let cache =
+            Cache::new(&config, n_ctx, options.cache_type).map_err(|error| LoadError::Cache { n_ctx, error })?;
+        let cpu = Cpu::new(options.n_threads, options.reference)?;
+        let stop = cpu.stop_flag();
+        Ok(Forward { config, weights, store, cache, cpu, stop, options, loaded: None })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub fn n_vocab(&self) -> usize {
+        self.weights.n_vocab
+    }
+
+    /// Tensors of the file that are not used.
+    pub fn unused_tensors(&self) -> &[String] {
+        &self.weights.unused
+    }
+
+    /// Set, it ends the step that is being computed, and all to come, with [`StepError::Stopped`].
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Bytes of memory beyond the mapped file: converted weights, cache, intermediate results.
+    pub fn n_bytes(&self) -> usize {
+        self.store.n_owned_bytes() + self.cache.n_bytes() + self.cpu.n_bytes()
+    }
+
+    /// Tokens for which there is room.
+    pub fn n_free(&self) -> usize {
+        self.cache.cells.n_free()
+    }
+
+    /// Cached tokens of a sequence.
+    pub fn n_cached(&self, seq: Seq) -> usize {
+        self.cache.n_tokens(seq)
+    }
+
+    /// Forgets positions of a sequence.
+    pub fn remove(&mut self, seq: Seq, positions: Range<i32>) {
+        self.cache.cells.remove(seq, positions);
+    }
+
+    /// Has the sequence `to` share the positions of `from`.
+    pub fn copy(&mut self, from: Seq, to: Seq, positions: Range<i32>) {
+        self.cache.cells.copy(from, to, positions);
+    }
+
+    /// Forgets all sequences.
+    pub fn clear(&mut self) {
+        let all: Vec<usize> = (0..self.cache.cells.end()).collect();
+        self.cache.cells.free(&all);
+    }
+
+    /// Computes tokens and appends the logits of those that want them, n_vocab a token, in their order.
+    /// If it fails, no token of the step is in the cache.
+    pub fn step(&mut self, tokens: &[Token], logits: &mut Vec<f32>) -> Result<(), StepError> {
+        let cells = self.place(tokens)?;
+        let n_before = logits.len();
+        let computed = self.compute(tokens, &cells, false, logits).map(drop);
+        if computed.is_err() {
+            logits.truncate(n_before);
+            self.cache.cells.free(&cells);
+        }
+        computed
+    }
+
+    /// As [`Forward::step`]; returns too what goes into each layer, comes out of the last, and comes out of
+    /// the final norm: n_embd values a token.
+    pub fn step_hidden(&mut self, tokens: &[Token], logits: &mut Vec<f32>) -> Result<Vec<Vec<f32>>, StepError> {
+        let cells = self.place(tokens)?;
+        let computed = self.compute(tokens, &cells, true, logits);
+        if computed.is_err() {
+            self.cache.cells.free(&cells);
+        }
+        computed
+    }
+
+    /// What is wrong with the logits of a step, row by row; the step is computed again to find out where
+    /// it begins. The rows are those of [`Forward::step`] on the same tokens, which it has just computed.
+    pub fn faults(&mut self, tokens: &[Token], logits: &[f32]) -> Result<Vec<Fault>, StepError> {
+        let is_faulty = |row: &[f32]| !row.iter().all(|x| x.is_finite());
+        let faulty: Vec<usize> =
+            (0..).zip(logits.chunks(self.n_vocab())).filter(|(_, row)| is_faulty(row)).map(|(row, _)| row).collect();
+        if faulty.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cells: Option<Vec<usize>> = tokens.iter().map(|token| self.cell_of(token)).collect();
+        let hidden = match &cells {
+            Some(cells) => self.compute(tokens, cells, true, &mut Vec::new())?,
+            None => Vec::new(),
+        };
+        let wanted: Vec<usize> =
+            (0..).zip(tokens).filter(|(_, token)| token.wants_logits).map(|(index, _)| index).collect();
+        let n_embd = self.config.n_embd;
+        let first_bad = |row: usize| {
+            let before_last = hidden.len().saturating_sub(2);
+            let is_bad = |(stage, values): (usize, &Vec<f32>)| {
+                let token = if stage < before_last { wanted.get(row).copied().unwrap_or(row) } else { row };
+                values.get(token * n_embd..(token + 1) * n_embd).is_some_and(is_faulty)
+            };
+            // What goes into layer n came out of layer n − 1; a bad embedding counts for layer 0.
+            hidden.iter().enumerate().position(is_bad).filter(|stage| *stage <= before_last)
+        };
+        let fault = |row| Fault { row, layer: first_bad(row).map(|stage| stage.saturating_sub(1)) };
+        let faults = faulty.into_iter().map(fault).collect();
+        if let Some(cells) = cells {
+            // A number that is none must not stay: what multiplies it by zero gets no zero.
+            for cell in cells {
+                self.cache.zero(&mut self.cpu, cell..cell + 1).map_err(build_error)?;
+            }
+        }
+        Ok(faults)
+    }
+
+    fn cell_of(&self, token: &Token) -> Option<usize> {
+        let mut cells = self.cache.cells.of(token.seq);
+        cells.find(|(_, position)| *position == token.position).map(|(cell, _)| cell)
+    }
+
+    /// Finds a cell for each token of a step that can be computed.
+    fn place(&mut self, tokens: &[Token]) -> Result<Vec<usize>, StepError> {
+        let (n, n_batch) = (tokens.len(), self.options.n_batch);
+        if n == 0 {
+            return Err(StepError::Empty);
+        }
+        if n > n_batch {
+            return Err(StepError::TooMany { n, n_batch });
+        }
+        for token in tokens {
+            let n_vocab = self.n_vocab();
+            if token.id as usize >= n_vocab {
+                return Err(StepError::Token { id: token.id, n_vocab });
+            }
+            if token.position < 0 {
+                return Err(StepError::Position(token.position));
+            }
+        }
+        self.check_positions(tokens)?;
+        let free = self.n_free();
+        let full = StepError::Full { n, free, n_ctx: self.options.n_ctx };
+        let cells = self.cache.cells.find_free(n).ok_or(full)?;
+        for (token, &cell) in tokens.iter().zip(&cells) {
+            self.cache.cells.place(cell, token.seq, token.position);
+        }
+        Ok(cells)
+    }
+
+    fn check_positions(&self, tokens: &[Token]) -> Result<(), StepError> {
+        let mut new: Vec<(Seq, i32)> = tokens.iter().map(|token| (token.seq, token.position)).collect();
+        new.sort_unstable();
+        let taken = |(seq, position): (Seq, i32)| StepError::Taken { seq: seq.number(), position };
+        if let Some(twice) = new.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(taken(twice[0]));
+        }
+        for group in new.chunk_by(|a, b| a.0 == b.0) {
+            let cached = self.cache.cells.of(group[0].0).map(|(_, position)| (group[0].0, position));
+            if let Some(old) = cached.into_iter().find(|old| group.binary_search(old).is_ok()) {
+                return Err(taken(old));
+            }
+        }
+        Ok(())
+    }
+
+    fn compute(
+        &mut self,
+        tokens: &[Token],
+        cells: &[usize],
+        hidden: bool,
+        logits: &mut Vec<f32>,
+    ) -> Result<Vec<Vec<f32>>, StepError> {
+        let n_kv = self.cache.n_kv(self.cache.cells.end());
+        self.cache.touch(&mut self.cpu, n_kv).map_err(build_error)?;
+        let n_outputs = tokens.iter().filter(|token| token.wants_logits).count();
+        self.prepare(StepShape { n_tokens: tokens.len(), n_kv, n_outputs, hidden })?;
+        let Some((_, ports)) = &self.loaded else { return Err(StepError::Compute(ComputeError::NoGraph)) };
+
+        let ids: Vec<i32> = tokens.iter().map(|token| token.id as i32).collect();
+        let positions: Vec<i32> = tokens.iter().map(|token| token.position).collect();
+        let rows: Vec<i32> = (0..).zip(tokens).filter(|(_, token)| token.wants_logits).map(|(row, _)| row).collect();
+        let cells: Vec<i64> = cells.iter().map(|cell| *cell as i64).collect();
+        self.cpu.write(ports.tokens, &ids)?;
+        self.cpu.write(ports.positions, &positions)?;
+        self.cpu.write(ports.cells, &cells)?;
+        self.cpu.write(ports.mask, &mask(&self.cache, tokens, n_kv))?;
+        if n_outputs > 0 {
+            self.cpu.write(ports.rows, &rows)?;
+        }
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(StepError::Stopped);
+        }
+        self.cpu.run()?;
+        if let Some(output) = ports.logits {
+            self.cpu.read(output, logits)?;
+        }
+        let mut read = |output: &crate::ggml::Output| {
+            let mut values = Vec::new();
+            self.cpu.read(*output, &mut values).map(|()| values)
+        };
+        Ok(ports.hidden.iter().map(&mut read).collect::<Result<_, _>>()?)
+    }
+
+    /// Loads the graph for a step of this shape, unless it is loaded.
+    fn prepare(&mut self, shape: StepShape) -> Result<(), StepError> {
+        if self.loaded.as_ref().is_some_and(|(loaded, _)| *loaded == shape) {
+            return Ok(());
+        }
+        self.loaded = None;
+        let method = step::Method { flash: self.options.flash_attention, routing: self.options.routing };
+        let (graph, ports) = step::build(&self.config, &self.weights, &self.store, &self.cache, method, shape)?;
+        self.cpu.load(graph)?;
+        self.loaded = Some((shape, ports));
+        Ok(())
+    }
+}
+
+/// F16 [n_kv, n_tokens]: 0 where a token sees a cell, else −∞.
+fn mask(cache: &Cache, tokens: &[Token], n_kv: usize) -> Vec<f16> {
+    let mut mask = vec![f16::NEG_INFINITY; n_kv * tokens.len()];
+    for (token, row) in tokens.iter().zip(mask.chunks_exact_mut(n_kv)) {
+        cache.cells.for_visible(token.seq, token.position, n_kv, |cell| row[cell] = f16::ZERO);
+    }
+    mask
+}
+
+fn build_error(error: StoreError) -> StepError {
+    StepError::Build(error.to_string())
+}
+
+impl From<BuildError> for StepError {
+    fn from(error: BuildError) -> StepError {
+        match error {
+            BuildError::Op(error) => StepError::Build(error.to_string()),
+            BuildError::OutOfMemory(error) => StepError::Compute(error.into()),
+        }
+    }
+}
+
+impl From<ComputeError> for StepError {
+    fn from(error: ComputeError) -> StepError {
+        match error {
+            ComputeError::Stopped => StepError::Stopped,
+            other => StepError::Compute(other),
+        }
+    }
+}

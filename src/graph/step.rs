@@ -1,0 +1,187 @@
+//! One step of the forward pass as a graph: some tokens, each of a sequence and at a position, through all
+//! layers (arXiv:2412.19437, figure 2).
+
+use super::attention::{attend, write_cache};
+use super::cache::Cache;
+use super::feed_forward::feed_forward;
+use super::router::Routing;
+use crate::ggml::{Builder, Graph, Input, OpError, OutOfMemory, Output, Rope, Store, StoreId, Tensor};
+use crate::gguf::TensorType;
+use crate::model::{Config, RopeConfig, Scaling, Weights};
+use std::sync::Arc;
+
+/// What decides how the graph of a step looks. Two steps of the same shape can share a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StepShape {
+    pub(super) n_tokens: usize,
+    /// Cells that are looked at.
+    pub(super) n_kv: usize,
+    /// Tokens whose logits are computed; without any the step ends with the last cells written.
+    pub(super) n_outputs: usize,
+    /// Whether what each layer passes on is kept.
+    pub(super) hidden: bool,
+}
+
+/// Where a step's numbers go in and come out.
+#[derive(Debug)]
+pub(super) struct Ports {
+    /// I32 [n_tokens]
+    pub(super) tokens: Input,
+    /// I32 [n_tokens]
+    pub(super) positions: Input,
+    /// I64 [n_tokens]: the cell that each token is written to.
+    pub(super) cells: Input,
+    /// F16 [n_kv, n_tokens]: 0 where a token sees a cell, else −∞.
+    pub(super) mask: Input,
+    /// I32 [n_outputs]: which tokens' logits are wanted.
+    pub(super) rows: Input,
+    /// [n_vocab, n_outputs]
+    pub(super) logits: Option<Output>,
+    /// [n_embd, n_tokens] before each layer, then [n_embd, n_outputs] after the last and after the final norm.
+    pub(super) hidden: Vec<Output>,
+}
+
+/// What the parts of a layer need to know.
+pub(super) struct Step<'a, 'b> {
+    pub(super) b: &'a Builder<'b>,
+    pub(super) config: &'a Config,
+    pub(super) n_tokens: usize,
+    pub(super) n_kv: usize,
+    pub(super) positions: Tensor<'b>,
+    pub(super) cells: Tensor<'b>,
+    pub(super) mask: Tensor<'b>,
+    pub(super) rope: Rope,
+    pub(super) flash: bool,
+    pub(super) routing: Routing,
+    layers: &'a [StoreId],
+}
+
+/// The stores that a step's graph is built over, by number.
+const WEIGHTS: usize = 0;
+const CACHE: usize = 1;
+
+impl<'b> Step<'_, 'b> {
+    /// A weight.
+    pub(super) fn w(&self, id: StoreId) -> Tensor<'b> {
+        self.b.stored(WEIGHTS, id)
+    }
+
+    /// The cache of a layer: [n_cached, cells].
+    pub(super) fn cache(&self, layer: usize) -> Tensor<'b> {
+        self.b.stored(CACHE, self.layers[layer])
+    }
+}
+
+/// How the forward pass is computed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Method {
+    pub(super) flash: bool,
+    pub(super) routing: Routing,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Op(#[from] OpError),
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+/// More nodes than a layer ever has.
+const NODES_PER_LAYER: usize = 160;
+
+pub(super) fn build(
+    config: &Config,
+    weights: &Weights,
+    store: &Arc<Store>,
+    cache: &Cache,
+    method: Method,
+    shape: StepShape,
+) -> Result<(Graph, Ports), BuildError> {
+    let n_used = config.experts.as_ref().map_or(0, |experts| experts.n_used);
+    let max_nodes = (config.n_layer + 1) * (NODES_PER_LAYER + 3 * n_used);
+    Graph::build(max_nodes, vec![store.clone(), cache.store.clone()], |b| {
+        let n = shape.n_tokens as i64;
+        let (tokens, token_ids) = b.input("tokens", TensorType::I32, [n, 1, 1, 1])?;
+        let (positions, position) = b.input("positions", TensorType::I32, [n, 1, 1, 1])?;
+        let (cells, cell) = b.input("cells", TensorType::I64, [n, 1, 1, 1])?;
+        let (mask, mask_tensor) = b.input("mask", TensorType::F16, [shape.n_kv as i64, n, 1, 1])?;
+        let (rows, row) = b.input("rows", TensorType::I32, [shape.n_outputs.max(1) as i64, 1, 1, 1])?;
+        let ports = |logits, hidden| Ports { tokens, positions, cells, mask, rows, logits, hidden };
+        let mut step = Step {
+            b,
+            config,
+            n_tokens: shape.n_tokens,
+            n_kv: shape.n_kv,
+            positions: position,
+            cells: cell,
+            mask: mask_tensor,
+            rope: rope(config.n_rot, &config.rope),
+            flash: method.flash,
+            routing: method.routing,
+            layers: &cache.layers,
+        };
+        let mut hidden = Vec::new();
+        let mut x = b.get_rows(step.w(weights.token_embd), token_ids)?; // [n_embd, n_tokens]
+        for (number, layer) in weights.layers.iter().enumerate() {
+            if shape.hidden {
+                hidden.push(b.output(x)?);
+            }
+            let normed = b.mul(b.rms_norm(x, config.rms_eps)?, step.w(layer.attn_norm))?;
+            let cache = write_cache(&step, number, &layer.attention, normed)?;
+            let is_last = number + 1 == weights.layers.len();
+            if is_last && shape.n_outputs == 0 {
+                b.expand(cache)?;
+                return Ok(ports(None, hidden));
+            }
+            let mut attended = attend(&step, &layer.attention, normed, cache)?;
+            if is_last {
+                // Behind the last attention tokens go separate ways: only those asked for go on.
+                attended = b.get_rows(attended, row)?;
+                x = b.get_rows(x, row)?;
+                step.n_tokens = shape.n_outputs;
+            }
+            x = b.add(x, attended)?;
+            let normed = b.mul(b.rms_norm(x, config.rms_eps)?, step.w(layer.ffn_norm))?;
+            x = b.add(x, feed_forward(&step, &layer.feed_forward, normed)?)?;
+        }
+        let normed = b.mul(b.rms_norm(x, config.rms_eps)?, step.w(weights.output_norm))?;
+        if shape.hidden {
+            hidden.push(b.output(x)?);
+            hidden.push(b.output(normed)?);
+        }
+        let logits = b.mul_mat(step.w(weights.output), normed)?.named("logits");
+        Ok(ports(Some(b.output(logits)?), hidden))
+    })
+}
+
+/// ggml's parameters. With YaRN it multiplies the turned values by 1 + 0.1·ln(factor) of its own accord,
+/// which is taken back here.
+fn rope(n_rot: usize, config: &RopeConfig) -> Rope {
+    let plain = Rope {
+        n_dims: n_rot as i32,
+        n_ctx_orig: 0,
+        freq_base: config.freq_base,
+        freq_scale: 1.0,
+        ext_factor: 0.0,
+        attn_factor: 1.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+    };
+    match config.scaling {
+        Scaling::None => plain,
+        Scaling::Linear { factor } => Rope { freq_scale: 1.0 / factor, ..plain },
+        Scaling::Yarn { factor, n_ctx_orig, beta_fast, beta_slow, .. } => {
+            let own = 1.0 + 0.1 * f64::from(factor).ln();
+            Rope {
+                n_ctx_orig: n_ctx_orig as i32,
+                freq_scale: 1.0 / factor,
+                ext_factor: 1.0,
+                attn_factor: (f64::from(config.magnitude()) / own) as f32,
+                beta_fast,
+                beta_slow,
+                ..plain
+            }
+        }
+    }
+}
