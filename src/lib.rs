@@ -11,7 +11,7 @@
 //! - `ggml`: the only safe door to `ggml-sys`.
 //! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
 //!
-//! Dependencies only fall: `cli` → `chat` → `tokenizer` → `gguf`; `cli` → `model` → `gguf`, `ggml` →
+//! Dependencies only fall: `cli` → `chat` → `tokenizer` → `gguf`; `cli` → `graph` → `model` → `gguf`, `ggml` →
 //! `ggml-sys`. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of
 //! files, nowhere else.
 
