@@ -17,6 +17,7 @@
 
 pub mod chat;
 pub mod cli;
+pub mod engine;
 pub mod exit;
 pub mod ggml;
 pub mod gguf;
