@@ -1,6 +1,8 @@
 //! The exit codes of every command, and which error means which.
 
+use crate::engine;
 use crate::gguf;
+use crate::graph;
 use crate::model;
 use crate::tokenizer;
 
@@ -13,10 +15,14 @@ pub enum Exit {
     Failed = 1,
     /// Wrong usage.
     Usage = 2,
+    /// The context was full before the answer ended.
+    ContextFull = 3,
     /// A file is damaged, or of a kind that is not supported.
     Damaged = 65,
     /// A file, shard or model was not found, or cannot be read.
     NotFound = 66,
+    /// A fault of the program itself.
+    Internal = 70,
     /// Output exists already, or cannot be written.
     CannotWrite = 73,
     /// Not enough memory.
@@ -49,6 +55,30 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             tokenizer::OpenError::Vocabulary { .. } => Some(Exit::Damaged),
         };
     }
+    if let Some(error) = cause.downcast_ref::<engine::OpenError>() {
+        return match error {
+            engine::OpenError::Gguf(error) => classify(error),
+            engine::OpenError::Load { error, .. } => Some(of_load(error)),
+            engine::OpenError::Tokenizer { .. } | engine::OpenError::Vocabulary { .. } => Some(Exit::Damaged),
+            engine::OpenError::Thread(_) => Some(Exit::NoMemory),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<engine::Refused>() {
+        return Some(match error {
+            engine::Refused::PromptTooLong { .. } => Exit::ContextFull,
+            engine::Refused::Gone => Exit::Internal,
+            _ => Exit::Usage,
+        });
+    }
+    if cause.is::<engine::Gone>() || matches!(cause.downcast_ref(), Some(engine::Failure::Gone)) {
+        return Some(Exit::Internal);
+    }
+    if cause.is::<ContextFull>() {
+        return Some(Exit::ContextFull);
+    }
+    if cause.is::<CannotWrite>() {
+        return Some(Exit::CannotWrite);
+    }
     if let Some(error) = cause.downcast_ref::<BadInput>() {
         return Some(match error {
             BadInput::Argument(_) => Exit::Usage,
@@ -66,6 +96,30 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         });
     }
     None
+}
+
+/// What cannot be loaded is a fault of the file, unless memory is short or an option asks too much.
+fn of_load(error: &graph::LoadError) -> Exit {
+    match error {
+        graph::LoadError::OutOfMemory(_) | graph::LoadError::Cache { .. } => Exit::NoMemory,
+        graph::LoadError::Sizes { .. } | graph::LoadError::CacheType(..) => Exit::Usage,
+        graph::LoadError::Config(_) | graph::LoadError::Weights(_) => Exit::Damaged,
+    }
+}
+
+/// The answer did not fit into the context.
+#[derive(Debug, thiserror::Error)]
+#[error("the context of {n_ctx} tokens is full: the answer is not complete; a larger context is set with -c")]
+pub struct ContextFull {
+    pub n_ctx: usize,
+}
+
+/// A file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+pub struct CannotWrite {
+    pub path: std::path::PathBuf,
+    pub error: std::io::Error,
 }
 
 /// Input that a command cannot use.

@@ -3,6 +3,7 @@
 //! # The rooms
 //!
 //! - `cli`: flags to commands, one file a command; output discipline.
+//! - `engine`: a loaded model that answers: the token loop, sampler, stop rules.
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
 //! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.

@@ -19,7 +19,8 @@ impl Input {
         stdin.into_iter().chain(files.iter().map(|path| Input::open(path)))
     }
 
-    fn open(path: &Path) -> Result<Input, BadInput> {
+    /// A file; `-` is stdin.
+    pub(super) fn open(path: &Path) -> Result<Input, BadInput> {
         if path == Path::new("-") {
             return Ok(Input::stdin());
         }

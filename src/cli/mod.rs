@@ -6,7 +6,10 @@
 mod detokenize;
 mod input;
 mod inspect;
+mod logits;
+mod model;
 mod output;
+mod run;
 mod size;
 mod template_check;
 mod tokenize;
@@ -31,15 +34,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Detokenize(detokenize::Args),
+    Logits(logits::Args),
     #[command(hide = true)]
     TemplateCheck(template_check::Args),
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed at run time; 2 wrong usage; 65 file damaged or unsupported; \
+Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
+3 context full before the answer ended; 65 file damaged or unsupported; \
 66 file or shard not found or unreadable; 70 internal error; 73 output exists or cannot be written; \
 75 not enough memory; 141 the reader of stdout went away.";
 
@@ -67,9 +73,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
 fn run(command: Command) -> anyhow::Result<()> {
     ggml::check_cpu()?;
     match command {
+        Command::Run(args) => run::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),
+        Command::Logits(args) => logits::run(&args),
         Command::TemplateCheck(_) => template_check::run(),
     }
 }

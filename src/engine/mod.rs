@@ -1,9 +1,270 @@
-//! From a loaded model to text: what the token loop is made of.
+//! A loaded model that answers.
 //!
-//! - [`sampler`]: logits to the next token.
-//! - [`stop`]: when an answer ends because of what it says.
+//! The model lives on a thread of its own, behind a channel: a request is submitted, events come back, and
+//! it can be cancelled. Several requests are computed together. What is in the cache from earlier requests
+//! is used again where a prompt begins in the same way.
+//!
+//! - `worker`: the token loop; `slots`: which sequence a request gets; `answer`: tokens to text.
+//! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
 //!
 //! This room knows no HTTP and no terminal.
 
+mod answer;
+mod request;
 pub mod sampler;
+mod slots;
 pub mod stop;
+mod threads;
+mod worker;
+
+pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seq, StepError, Token};
+pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
+pub use threads::physical_cores;
+
+use crate::gguf::{self, Gguf};
+use crate::graph;
+use crate::tokenizer::{self, Tokenizer};
+use answer::AnswerText;
+use sampler::Sampler;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use stop::StopStrings;
+use worker::{Command, Submission, Worker};
+
+/// How a model is opened. What is not said is found out.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Tokens of context, of all requests together; by default what the model was made for, and at most
+    /// [`Options::DEFAULT_CONTEXT`].
+    pub n_ctx: Option<usize>,
+    /// Tokens that are computed at once.
+    pub n_batch: Option<usize>,
+    /// By default one a physical core.
+    pub n_threads: Option<usize>,
+    /// Requests that are computed at the same time.
+    pub n_parallel: Option<usize>,
+    pub cache_type: CacheType,
+    pub routing: Routing,
+    /// Attention with its scores in memory.
+    pub no_flash_attention: bool,
+    /// F32 cache, no flash attention, ggml's reference paths.
+    pub exact: bool,
+}
+
+impl Options {
+    /// Memory for a longer context is only taken when it is used, but it is promised from the start.
+    pub const DEFAULT_CONTEXT: usize = 32_768;
+}
+
+/// What is known of an open model.
+#[derive(Debug, Clone)]
+pub struct Info {
+    pub path: PathBuf,
+    /// `general.name`
+    pub name: Option<String>,
+    /// `tokenizer.chat_template`
+    pub chat_template: Option<String>,
+    pub n_ctx: usize,
+    pub n_ctx_train: usize,
+    pub n_vocab: usize,
+    pub n_layer: usize,
+    pub n_batch: usize,
+    pub n_threads: usize,
+    /// Bytes of the model's files.
+    pub n_bytes: u64,
+    /// Tensors that the forward pass does not use.
+    pub unused_tensors: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    #[error("{}: {error}", path.display())]
+    Load { path: PathBuf, error: LoadError },
+    #[error("{}: {error}", path.display())]
+    Tokenizer { path: PathBuf, error: tokenizer::Error },
+    #[error("{}: the vocabulary has {n_tokens} tokens, but the model computes {n_vocab}", path.display())]
+    Vocabulary { path: PathBuf, n_tokens: usize, n_vocab: usize },
+    #[error("the engine's thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A model that answers requests. Dropped, it finishes what was submitted.
+pub struct Engine {
+    commands: Option<Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+    tokenizer: Arc<Tokenizer>,
+    info: Info,
+    stop: Arc<AtomicBool>,
+}
+
+impl Engine {
+    /// Opens the model at `path`: a file, any shard of a split, or a folder that holds one model.
+    pub fn open(path: &Path, options: &Options) -> Result<Engine, OpenError> {
+        let gguf = Arc::new(Gguf::open(path)?);
+        let in_file = |error| OpenError::Load { path: path.to_owned(), error };
+        let forward = load(&gguf, options).map_err(in_file)?;
+        let of_tokenizer = |error| OpenError::Tokenizer { path: path.to_owned(), error };
+        let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata()).map_err(of_tokenizer)?);
+        let (n_tokens, n_vocab) = (tokenizer.n_tokens(), forward.n_vocab());
+        if n_tokens != n_vocab {
+            return Err(OpenError::Vocabulary { path: path.to_owned(), n_tokens, n_vocab });
+        }
+        let text = |key: &str| gguf.metadata().get::<&str>(key).ok().flatten().map(str::to_owned);
+        let info = Info {
+            path: path.to_owned(),
+            name: text("general.name"),
+            chat_template: text("tokenizer.chat_template"),
+            n_ctx: forward.options().n_ctx,
+            n_ctx_train: forward.config().n_ctx_train,
+            n_vocab,
+            n_layer: forward.config().n_layer,
+            n_batch: forward.options().n_batch,
+            n_threads: forward.options().n_threads,
+            n_bytes: gguf.n_bytes(),
+            unused_tensors: forward.unused_tensors().to_vec(),
+        };
+        let (commands, receiver) = mpsc::channel();
+        let stop = forward.stop_flag();
+        let worker = Worker::new(forward, tokenizer.clone(), options.n_parallel.unwrap_or(1));
+        let builder = std::thread::Builder::new().name("engine".to_owned());
+        let thread = builder.spawn(move || worker.run(&receiver)).map_err(OpenError::Thread)?;
+        Ok(Engine { commands: Some(commands), thread: Some(thread), tokenizer, info, stop })
+    }
+
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Submits a request. Its events go to `sink`, on the engine's thread, until that answers false.
+    pub fn submit(
+        &self,
+        request: Request,
+        sink: impl FnMut(Event) -> bool + Send + 'static,
+    ) -> Result<Canceller, Refused> {
+        self.check(&request)?;
+        let sampler = Sampler::new(&request.sampling, self.info.n_vocab, sampler::spell(self.tokenizer.clone()))?;
+        let text = AnswerText::new(StopStrings::new(&request.stop)?);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let submission = Submission { request, sampler, text, sink: Box::new(sink), cancelled: cancelled.clone() };
+        self.send(Command::Submit(Box::new(submission))).map_err(|Gone| Refused::Gone)?;
+        Ok(Canceller { cancelled, stop: self.stop.clone() })
+    }
+
+    /// Submits a request, for one that waits for its events. Dropped, it is cancelled.
+    pub fn generate(&self, request: Request) -> Result<Generation, Refused> {
+        let (sender, events) = mpsc::channel();
+        let canceller = self.submit(request, move |event| sender.send(event).is_ok())?;
+        Ok(Generation { events, canceller, has_ended: Cell::new(false) })
+    }
+
+    /// Does something with the model itself, on its thread, while no request is computed. The cache is
+    /// empty before and after.
+    pub fn with_forward<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Forward) -> R + Send + 'static,
+    ) -> Result<R, Gone> {
+        let (sender, result) = mpsc::channel();
+        self.send(Command::Job(Box::new(move |forward| drop(sender.send(job(forward))))))?;
+        result.recv().map_err(|_| Gone)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Refused> {
+        let (prompt, n_ctx, n_vocab) = (request.prompt.len(), self.info.n_ctx, self.info.n_vocab);
+        if prompt == 0 {
+            return Err(Refused::EmptyPrompt);
+        }
+        // There must be room for what follows, too.
+        if prompt > n_ctx {
+            return Err(Refused::PromptTooLong { prompt, n_ctx });
+        }
+        match request.prompt.iter().find(|id| **id as usize >= n_vocab) {
+            Some(&id) => Err(Refused::Token { id, n_vocab }),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<(), Gone> {
+        self.commands.as_ref().ok_or(Gone)?.send(command).map_err(|_| Gone)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn load(gguf: &Arc<Gguf>, options: &Options) -> Result<Forward, LoadError> {
+    let n_ctx_train = crate::model::Config::read(gguf.metadata())?.n_ctx_train;
+    let n_ctx = options.n_ctx.unwrap_or(n_ctx_train.min(Options::DEFAULT_CONTEXT));
+    let n_threads = options.n_threads.unwrap_or_else(physical_cores);
+    let mut graph = graph::Options {
+        cache_type: options.cache_type,
+        routing: options.routing,
+        flash_attention: !options.no_flash_attention,
+        ..graph::Options::new(n_ctx, n_threads)
+    };
+    graph.n_batch = options.n_batch.unwrap_or(graph.n_batch);
+    Forward::load(gguf, if options.exact { graph.exact() } else { graph })
+}
+
+/// The engine ended before its time: an internal error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the engine ended: an internal error")]
+pub struct Gone;
+
+/// Cancels a request; it then ends within one step.
+#[derive(Debug, Clone)]
+pub struct Canceller {
+    cancelled: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Canceller {
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        // Ends the step under way; requests that are not cancelled have it computed again.
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The events of a request.
+pub struct Generation {
+    events: Receiver<Event>,
+    canceller: Canceller,
+    has_ended: Cell<bool>,
+}
+
+impl Generation {
+    /// The next event. The last is [`Event::Finished`] or [`Event::Failed`].
+    pub fn next_event(&self) -> Event {
+        let event = self.events.recv().unwrap_or(Event::Failed(Failure::Gone));
+        self.has_ended.set(matches!(event, Event::Finished(_) | Event::Failed(_)));
+        event
+    }
+
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        if !self.has_ended.get() {
+            self.canceller.cancel();
+        }
+    }
+}

@@ -102,7 +102,8 @@ impl<'b> Builder<'b> {
     /// x / √(mean x² + eps), for each row of `a` [n, …] F32.
     pub fn rms_norm(&self, a: Tensor<'b>, eps: f32) -> OpResult<'b> {
         ensure!("rms_norm", is_f32_rows(a), "{a:?} is not F32 in contiguous rows");
-        ensure!("rms_norm", eps >= 0.0, "eps is {eps}");
+        let is_usable = eps >= 0.0;
+        ensure!("rms_norm", is_usable, "eps is {eps}");
         self.node("rms_norm", || unsafe { ggml_sys::ggml_rms_norm(self.ctx(), a.as_ptr(), eps) })
     }
 

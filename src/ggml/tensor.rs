@@ -55,7 +55,7 @@ impl Drop for Context {
     }
 }
 
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[error("not enough memory: {:.2} GiB more cannot be had", *bytes as f64 / f64::from(1 << 30))]
 pub struct OutOfMemory {
     pub bytes: usize,

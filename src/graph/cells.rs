@@ -13,6 +13,7 @@ pub struct Seq(u8);
 impl Seq {
     /// Sequences that a cache can tell apart.
     pub const MAX: usize = u64::BITS as usize;
+    pub const FIRST: Seq = Seq(0);
 
     pub fn new(number: usize) -> Option<Seq> {
         u8::try_from(number).ok().filter(|n| usize::from(*n) < Self::MAX).map(Seq)
@@ -182,7 +183,7 @@ mod tests {
         fn as_sets_of_tokens(acts in prop::collection::vec(act(), 0..40)) {
             let mut cells = Cells::new(24);
             let mut tokens: Vec<BTreeMap<i32, u32>> = vec![BTreeMap::new(); 3];
-            let mut of_cell = vec![0; 24];
+            let mut of_cell = [0; 24];
             let mut next = 0;
             for act in acts {
                 match act {

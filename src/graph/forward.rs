@@ -62,7 +62,7 @@ pub enum LoadError {
     Sizes { n_ctx: usize, n_batch: usize },
 }
 
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum StepError {
     #[error("a step needs a token")]
     Empty,

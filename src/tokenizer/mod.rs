@@ -31,6 +31,12 @@ use std::fmt;
 use std::path::Path;
 use vocabulary::Vocabulary;
 
+/// The token of a single byte, for vocabularies that tests make up.
+#[cfg(test)]
+pub(crate) fn spelling_of_byte(byte: u8) -> String {
+    byte_level::char_of(byte).to_string()
+}
+
 /// A vocabulary and the way to cut text into its tokens.
 pub struct Tokenizer {
     pre: PreTokenizer,

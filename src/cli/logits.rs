@@ -1,0 +1,157 @@
+//! `cachalot logits`: what a model says of given tokens, for comparison with other programs.
+
+use super::input::Input;
+use super::model::ModelOptions;
+use crate::engine::{Engine, Forward, Seq, StepError, Token};
+use crate::exit::{BadInput, CannotWrite};
+use safetensors::tensor::{Dtype, TensorView};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Compute the logits of given tokens
+///
+/// The ids are used as they are: nothing is put before them. The result is a safetensors file with
+/// `logits` F32 [rows, vocabulary] and `positions` I32 [rows].
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    model: PathBuf,
+    /// A file with a JSON array of token ids; - is stdin
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// The file to write; it must not exist
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Whose logits: all, last, or a list such as 0,5,17
+    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = Positions::parse)]
+    positions: Positions,
+    /// As exact as can be: F32 cache, no flash attention, ggml's reference paths
+    #[arg(long, conflicts_with_all = ["cache_type", "no_flash_attention"])]
+    exact: bool,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Positions {
+    All,
+    Last,
+    These(Vec<usize>),
+}
+
+impl Positions {
+    fn parse(text: &str) -> Result<Positions, String> {
+        match text {
+            "all" => Ok(Positions::All),
+            "last" => Ok(Positions::Last),
+            list => {
+                let mut positions: Vec<usize> = list
+                    .split(',')
+                    .map(|part| part.trim().parse().map_err(|_| format!("'{part}' is no position")))
+                    .collect::<Result<_, _>>()?;
+                positions.sort_unstable();
+                positions.dedup();
+                Ok(Positions::These(positions))
+            }
+        }
+    }
+
+    /// Which of `n` tokens are meant.
+    fn of(&self, n: usize) -> Result<Vec<usize>, BadInput> {
+        match self {
+            Positions::All => Ok((0..n).collect()),
+            Positions::Last => Ok(vec![n - 1]),
+            Positions::These(positions) => match positions.iter().find(|position| **position >= n) {
+                Some(beyond) => Err(BadInput::Argument(format!("--positions: {beyond} is not one of {n} tokens"))),
+                None => Ok(positions.clone()),
+            },
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let ids = read_ids(&args.tokens)?;
+    let positions = args.positions.of(ids.len())?;
+    refuse_existing(&args.output)?;
+    let mut options = args.options.engine_options();
+    options.exact = args.exact;
+    options.n_ctx.get_or_insert(ids.len());
+    let engine = Engine::open(&args.model, &options)?;
+    let wanted = positions.clone();
+    let logits = engine.with_forward(move |forward| evaluate(forward, &ids, &wanted))??;
+    write(&args.output, &positions, engine.info().n_vocab, &logits)?;
+    Ok(())
+}
+
+/// The logits of the tokens at `wanted`, which ascend.
+fn evaluate(forward: &mut Forward, ids: &[u32], wanted: &[usize]) -> Result<Vec<f32>, StepError> {
+    let seq = Seq::FIRST;
+    let token = |(at, id): (usize, &u32)| Token {
+        id: *id,
+        seq,
+        position: i32::try_from(at).unwrap_or(i32::MAX),
+        wants_logits: wanted.binary_search(&at).is_ok(),
+    };
+    let tokens: Vec<Token> = ids.iter().enumerate().map(token).collect();
+    let mut logits = Vec::new();
+    for chunk in tokens.chunks(forward.options().n_batch) {
+        forward.step(chunk, &mut logits)?;
+    }
+    Ok(logits)
+}
+
+fn read_ids(path: &Path) -> Result<Vec<u32>, BadInput> {
+    let mut input = Input::open(path)?;
+    let text = input.text()?;
+    let ids: Vec<u32> = serde_json::from_str(&text)
+        .map_err(|error| input.faulty(&format!("not a JSON array of token ids: {error}")))?;
+    if ids.is_empty() { Err(input.faulty("there are no tokens in it")) } else { Ok(ids) }
+}
+
+fn refuse_existing(path: &Path) -> Result<(), CannotWrite> {
+    match path.try_exists() {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            let error = std::io::Error::other("exists already; remove it or write to another name");
+            Err(CannotWrite { path: path.to_owned(), error })
+        }
+        Err(error) => Err(CannotWrite { path: path.to_owned(), error }),
+    }
+}
+
+/// Writes under another name and gives the file its own when it is whole.
+fn write(path: &Path, positions: &[usize], n_vocab: usize, logits: &[f32]) -> anyhow::Result<()> {
+    let logits: Vec<u8> = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let numbers: Vec<u8> = positions.iter().flat_map(|p| (*p as i32).to_le_bytes()).collect();
+    let rows = positions.len();
+    let tensors = [
+        ("logits", TensorView::new(Dtype::F32, vec![rows, n_vocab], &logits)?),
+        ("positions", TensorView::new(Dtype::I32, vec![rows], &numbers)?),
+    ];
+    let bytes = safetensors::serialize(tensors, None)?;
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let written = File::create_new(&partial)
+        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&partial, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&partial);
+        CannotWrite { path: path.to_owned(), error }.into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_all_the_last_or_a_list() {
+        assert_eq!(Positions::parse("all").unwrap().of(3).unwrap(), [0, 1, 2]);
+        assert_eq!(Positions::parse("last").unwrap().of(3).unwrap(), [2]);
+        assert_eq!(Positions::parse("2, 0,2").unwrap().of(3).unwrap(), [0, 2]);
+        assert!(Positions::parse("3").unwrap().of(3).is_err());
+        assert_eq!(Positions::parse("1,x"), Err("'x' is no position".to_owned()));
+    }
+}

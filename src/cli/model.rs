@@ -1,0 +1,72 @@
+//! The options with which a model is opened, which several commands have.
+
+use crate::engine::{self, CacheType, Engine, Routing};
+use clap::ValueEnum;
+use std::path::Path;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ModelOptions {
+    /// Tokens of context [default: the model's own, at most 32768]
+    #[arg(short = 'c', long = "context", value_name = "N")]
+    context: Option<usize>,
+    /// Threads to compute with [default: one a physical core]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<usize>,
+    /// Tokens of a prompt to compute at once [default: 512]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// How cached keys and values are stored
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = CacheTypeArg::F16)]
+    cache_type: CacheTypeArg,
+    /// Which experts a token is given to: by DeepSeek's rule, or as llama.cpp does
+    #[arg(long, value_enum, default_value_t = RoutingArg::Deepseek)]
+    routing: RoutingArg,
+    /// Attention with all its scores in memory
+    #[arg(long)]
+    no_flash_attention: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CacheTypeArg {
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RoutingArg {
+    Deepseek,
+    Plain,
+}
+
+impl ModelOptions {
+    pub(super) fn engine_options(&self) -> engine::Options {
+        engine::Options {
+            n_ctx: self.context,
+            n_batch: self.batch,
+            n_threads: self.threads,
+            n_parallel: None,
+            cache_type: match self.cache_type {
+                CacheTypeArg::F32 => CacheType::F32,
+                CacheTypeArg::F16 => CacheType::F16,
+                CacheTypeArg::Bf16 => CacheType::Bf16,
+                CacheTypeArg::Q8_0 => CacheType::Q8_0,
+                CacheTypeArg::Q4_0 => CacheType::Q4_0,
+            },
+            routing: match self.routing {
+                RoutingArg::Deepseek => Routing::DeepSeek,
+                RoutingArg::Plain => Routing::Plain,
+            },
+            no_flash_attention: self.no_flash_attention,
+            exact: false,
+        }
+    }
+
+    pub(super) fn open(&self, path: &Path) -> Result<Engine, engine::OpenError> {
+        Engine::open(path, &self.engine_options())
+    }
+}

@@ -1,0 +1,243 @@
+//! `cachalot run`: one answer.
+
+use super::model::ModelOptions;
+use super::output::{FileText, message};
+use crate::chat::{self, Conversation, Facts, Family, Message, Prompt};
+use crate::engine::sampler::SamplerParams;
+use crate::engine::{Engine, Event, FinishReason, Finished, Piece, Progress, Request};
+use crate::exit::{BadInput, ContextFull, Unwritable};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+
+/// Answer a prompt
+///
+/// The prompt is -p, or the words behind the options, or what comes on stdin; a pipe is put behind a prompt
+/// that is given, after a blank line. The answer goes to stdout, and nothing else does.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    #[arg(short, long)]
+    model: PathBuf,
+    /// The prompt
+    #[arg(conflicts_with = "prompt")]
+    words: Vec<String>,
+    /// The prompt
+    #[arg(short, long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// What the model is told before
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Continue the text as it stands, without the frame of a conversation
+    #[arg(long, conflicts_with = "system")]
+    raw: bool,
+    /// Tokens to generate at most
+    #[arg(short, long, value_name = "N")]
+    n_predict: Option<usize>,
+    /// End the answer before this text; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Temperature: 0 always takes the likeliest token, 1 takes each with its probability
+    #[arg(long, value_name = "T")]
+    temp: Option<f32>,
+    /// Take only the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Take only tokens at least so likely, in parts of the likeliest one's probability
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// The seed: the same seed, prompt and model give the same answer
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Set another sampling parameter; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Say nothing but the answer, and errors
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let text = prompt_text(args)?;
+    let engine = args.options.open(&args.model)?;
+    let sampling = sampling(args, &engine)?;
+    let prompt = frame(args, &engine, text)?;
+    let ids = engine.tokenizer().encode_segments(prompt.segments())?;
+    let request = Request { prompt: ids, sampling, max_tokens: args.n_predict, stop: args.stop.clone() };
+    let finished = answer(args, &engine, &prompt, request)?;
+    if !args.quiet && std::io::stderr().is_terminal() {
+        message(&summary(&finished));
+    }
+    match finished.reason {
+        FinishReason::ContextFull => Err(ContextFull { n_ctx: engine.info().n_ctx }.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The prompt that is given, and what comes through a pipe.
+fn prompt_text(args: &Args) -> Result<String, BadInput> {
+    let given = match &args.prompt {
+        Some(prompt) => prompt.clone(),
+        None => args.words.join(" "),
+    };
+    let mut piped = Vec::new();
+    if !std::io::stdin().is_terminal() {
+        let unreadable = |error| BadInput::Unreadable { name: "standard input".to_owned(), error };
+        std::io::stdin().lock().read_to_end(&mut piped).map_err(unreadable)?;
+    }
+    let piped = String::from_utf8(piped).map_err(|error| BadInput::Faulty {
+        name: "standard input".to_owned(),
+        fault: format!("not UTF-8: byte {} belongs to no character", error.utf8_error().valid_up_to()),
+    })?;
+    match (given.is_empty(), piped.trim().is_empty()) {
+        (false, true) => Ok(given),
+        (true, false) => Ok(piped),
+        (false, false) => Ok(format!("{given}\n\n{piped}")),
+        (true, true) => Err(BadInput::Argument(
+            "there is no prompt: give one with -p, as an argument, or through a pipe".to_owned(),
+        )),
+    }
+}
+
+fn sampling(args: &Args, _engine: &Engine) -> Result<SamplerParams, BadInput> {
+    let mut params = SamplerParams::default();
+    for setting in &args.set {
+        let fault = |text: String| BadInput::Argument(format!("--set {setting}: {text}"));
+        let (key, value) = setting.split_once('=').ok_or_else(|| fault("this is not KEY=VALUE".to_owned()))?;
+        params.set(key.trim(), value.trim()).map_err(|error| fault(error.to_string()))?;
+    }
+    params.temperature = args.temp.unwrap_or(params.temperature);
+    params.top_p = args.top_p.unwrap_or(params.top_p);
+    params.min_p = args.min_p.unwrap_or(params.min_p);
+    params.seed = args.seed.or(params.seed);
+    Ok(params)
+}
+
+fn frame(args: &Args, engine: &Engine, text: String) -> anyhow::Result<Prompt> {
+    if args.raw {
+        return Ok(chat::completion(&text));
+    }
+    let system = args.system.iter().cloned().map(Message::System);
+    let conversation = Conversation::new(system.chain([Message::User(text)]).collect());
+    Ok(family(engine).prompt(&conversation, chat::Options::default())?)
+}
+
+fn family(engine: &Engine) -> Family {
+    let (info, tokenizer) = (engine.info(), engine.tokenizer());
+    let ids = 0..u32::try_from(tokenizer.n_tokens()).unwrap_or(u32::MAX);
+    let tokens = ids.filter_map(|id| tokenizer.token(id).ok());
+    let special: Vec<&str> =
+        tokens.filter(|token| token.kind.is_special()).filter_map(|token| str::from_utf8(token.bytes).ok()).collect();
+    let template = info.chat_template.as_deref();
+    Family::detect(&Facts { template, special_tokens: &special, name: info.name.as_deref() }).family
+}
+
+/// Prints the answer as it comes.
+fn answer(args: &Args, engine: &Engine, prompt: &Prompt, request: Request) -> anyhow::Result<Finished> {
+    let generation = engine.generate(request)?;
+    let mut parser = prompt.parser();
+    let mut printer = Printer { out: FileText::new(), quiet: args.quiet, at_line_start: true };
+    let progress = Status::new(args.quiet);
+    let finished = loop {
+        match generation.next_event() {
+            Event::Prompt(done) => progress.show(done),
+            Event::Piece(piece) => {
+                progress.clear();
+                let piece = match &piece {
+                    Piece::Text(text) => chat::Piece::Text(text),
+                    Piece::Control(text) => chat::Piece::Control(text),
+                };
+                let events = parser.push(piece);
+                printer.print(events)?;
+            }
+            Event::Finished(finished) => break Ok(finished),
+            Event::Failed(failure) => break Err(failure),
+        }
+    };
+    progress.clear();
+    printer.print(parser.finish())?;
+    printer.end()?;
+    Ok(finished?)
+}
+
+/// Puts the answer on stdout, reasoning on stderr.
+struct Printer {
+    out: FileText,
+    quiet: bool,
+    at_line_start: bool,
+}
+
+impl Printer {
+    fn print(&mut self, events: Vec<chat::Event>) -> Result<(), Unwritable> {
+        for event in events {
+            match event {
+                chat::Event::Content(text) | chat::Event::Malformed { text, .. } => self.content(&text)?,
+                chat::Event::ToolCall { name, arguments } => self.content(&format!("{name}({arguments})\n"))?,
+                chat::Event::Reasoning(text) if !self.quiet => {
+                    let _ = std::io::stderr().write_all(text.as_bytes());
+                }
+                chat::Event::Reasoning(_) => {}
+            }
+        }
+        self.out.flush().map_err(Unwritable)
+    }
+
+    fn content(&mut self, text: &str) -> Result<(), Unwritable> {
+        self.at_line_start = if text.is_empty() { self.at_line_start } else { text.ends_with('\n') };
+        self.out.write_all(text.as_bytes()).map_err(Unwritable)
+    }
+
+    fn end(&mut self) -> Result<(), Unwritable> {
+        if !self.at_line_start {
+            self.content("\n")?;
+        }
+        self.out.flush().map_err(Unwritable)
+    }
+}
+
+/// How far the prompt is, on a terminal.
+struct Status(Option<ProgressBar>);
+
+impl Status {
+    fn new(quiet: bool) -> Status {
+        let is_shown = !quiet && std::io::stderr().is_terminal();
+        Status(is_shown.then(|| {
+            let bar = ProgressBar::new(1);
+            if let Ok(style) = ProgressStyle::with_template("prompt {bar:30} {pos}/{len} tokens, {eta} left") {
+                bar.set_style(style);
+            }
+            bar
+        }))
+    }
+
+    fn show(&self, progress: Progress) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(progress.total as u64);
+            bar.set_position(progress.done as u64);
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn summary(finished: &Finished) -> String {
+    let usage = &finished.usage;
+    let rate = |n: usize, time: std::time::Duration| n as f64 / time.as_secs_f64().max(1e-9);
+    let computed = usage.prompt_tokens - usage.cached_tokens;
+    // The first token comes with the prompt.
+    let steps = usage.generated_tokens.saturating_sub(1);
+    format!(
+        "prompt {} tokens, {:.1} tokens/s; answer {} tokens, {:.1} tokens/s; seed {}",
+        usage.prompt_tokens,
+        rate(computed, usage.prompt_time),
+        usage.generated_tokens,
+        rate(steps, usage.generation_time),
+        finished.seed,
+    )
+}

@@ -1,0 +1,115 @@
+//! What is asked of the engine, and what it answers.
+
+use super::sampler::{ParamError, SampleError, SamplerParams};
+use super::stop::StopError;
+use crate::graph::{Fault, StepError};
+use std::time::Duration;
+
+/// A prompt to be continued.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Tokens, from the first on: nothing is put before them.
+    pub prompt: Vec<u32>,
+    pub sampling: SamplerParams,
+    /// Tokens to generate at most; `None` for as many as the context holds.
+    pub max_tokens: Option<usize>,
+    /// The answer ends before the first of these.
+    pub stop: Vec<String>,
+}
+
+/// What happens to a request, in this order: its prompt is computed, pieces come, it ends.
+#[derive(Debug)]
+pub enum Event {
+    /// So much of the prompt is computed.
+    Prompt(Progress),
+    Piece(Piece),
+    /// The last event of a request that did not fail.
+    Finished(Finished),
+    /// The last event of one that did.
+    Failed(Failure),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Tokens of the prompt that are computed, those that were cached included.
+    pub done: usize,
+    /// Of these, tokens that were cached from before.
+    pub cached: usize,
+    pub total: usize,
+}
+
+/// A part of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Whole characters.
+    Text(String),
+    /// The text of a control or user-defined token. The token that ends the answer is no part of it.
+    Control(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    pub reason: FinishReason,
+    pub usage: Usage,
+    /// The seed that the tokens were drawn with.
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its answer.
+    EndOfAnswer,
+    /// A stop string came: its number.
+    StopString(usize),
+    /// As many tokens came as were asked for.
+    Length,
+    /// The context is full.
+    ContextFull,
+    /// Cancelled.
+    Cancelled,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    /// Of these, tokens that were cached from before.
+    pub cached_tokens: usize,
+    /// Generated tokens, the one that ends the answer included.
+    pub generated_tokens: usize,
+    /// From the start of the request to the end of its prompt.
+    pub prompt_time: Duration,
+    /// From there to its end.
+    pub generation_time: Duration,
+}
+
+/// Why a request failed while it was computed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Step(#[from] StepError),
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    #[error("{0}; the file may be damaged: `cachalot inspect --check` looks at every value")]
+    NotFinite(#[from] Fault),
+    #[error("the engine ended: an internal error")]
+    Gone,
+}
+
+/// A request that is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    #[error(
+        "the prompt has {prompt} tokens, but the context only {n_ctx}: shorten it, or set a larger context with -c"
+    )]
+    PromptTooLong { prompt: usize, n_ctx: usize },
+    #[error("the token id {id} is not in the vocabulary of {n_vocab}")]
+    Token { id: u32, n_vocab: usize },
+    #[error(transparent)]
+    Sampling(#[from] ParamError),
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    #[error("the engine ended: an internal error")]
+    Gone,
+}

@@ -1,0 +1,379 @@
+//! The engine's thread: takes requests, computes steps that hold tokens of all of them, picks tokens.
+//!
+//! One step at a time: a token for each answer that is under way, then as much of waiting prompts as fits.
+//! Nothing else touches the model.
+
+use super::answer::AnswerText;
+use super::request::{Event, Failure, FinishReason, Finished, Piece, Progress, Request, Usage};
+use super::sampler::Sampler;
+use super::slots::Slots;
+use crate::graph::{Fault, Forward, StepError, Token};
+use crate::tokenizer::Tokenizer;
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+/// Takes the events of a request; false once nobody listens.
+pub(super) type Sink = Box<dyn FnMut(Event) -> bool + Send>;
+
+pub(super) type Job = Box<dyn FnOnce(&mut Forward) + Send>;
+
+pub(super) enum Command {
+    Submit(Box<Submission>),
+    /// Something to be done with the model while nothing else is; the cache is cleared before and after.
+    Job(Job),
+}
+
+pub(super) struct Submission {
+    pub(super) request: Request,
+    pub(super) sampler: Sampler,
+    pub(super) text: AnswerText,
+    pub(super) sink: Sink,
+    pub(super) cancelled: Arc<AtomicBool>,
+}
+
+pub(super) struct Worker {
+    forward: Forward,
+    tokenizer: Arc<Tokenizer>,
+    slots: Slots,
+    waiting: VecDeque<Submission>,
+    active: Vec<Active>,
+    jobs: VecDeque<Job>,
+    stop: Arc<AtomicBool>,
+}
+
+/// A request that has a slot.
+struct Active {
+    submission: Submission,
+    slot: usize,
+    /// Tokens that are not computed yet: what is left of the prompt, then the token picked last.
+    pending: VecDeque<u32>,
+    n_cached: usize,
+    n_generated: usize,
+    /// Set when its tokens of this step are all in the cache, with the row of its logits.
+    row: Option<usize>,
+    started: Instant,
+    prompt_done: Option<Instant>,
+}
+
+impl Worker {
+    pub(super) fn new(forward: Forward, tokenizer: Arc<Tokenizer>, n_slots: usize) -> Worker {
+        let stop = forward.stop_flag();
+        let slots = Slots::new(n_slots);
+        Worker { forward, tokenizer, slots, waiting: VecDeque::new(), active: Vec::new(), jobs: VecDeque::new(), stop }
+    }
+
+    /// Works until the last sender of commands is gone and all is done.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        while self.receive(commands).is_continue() {
+            // A flag raised from here on is meant for what is still there.
+            self.stop.store(false, Ordering::SeqCst);
+            self.drop_cancelled();
+            if self.active.is_empty()
+                && let Some(job) = self.jobs.pop_front()
+            {
+                self.run_job(job);
+                continue;
+            }
+            self.admit();
+            self.step();
+        }
+    }
+
+    /// Takes all commands that are there; with nothing to do, waits for one.
+    fn receive(&mut self, commands: &Receiver<Command>) -> ControlFlow<()> {
+        loop {
+            let is_idle = self.active.is_empty() && self.waiting.is_empty() && self.jobs.is_empty();
+            let command = match is_idle {
+                true => commands.recv().map_err(|_| TryRecvError::Disconnected),
+                false => commands.try_recv(),
+            };
+            match command {
+                Ok(Command::Submit(submission)) => self.waiting.push_back(*submission),
+                Ok(Command::Job(job)) => self.jobs.push_back(job),
+                Err(TryRecvError::Disconnected) if is_idle => return ControlFlow::Break(()),
+                Err(_) => return ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    fn run_job(&mut self, job: Job) {
+        self.forward.clear();
+        job(&mut self.forward);
+        self.forward.clear();
+        self.slots.iter_mut().for_each(|slot| slot.tokens.clear());
+    }
+
+    fn drop_cancelled(&mut self) {
+        let is_cancelled = |submission: &Submission| submission.cancelled.load(Ordering::SeqCst);
+        let (gone, waiting): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(is_cancelled);
+        self.waiting = waiting;
+        for mut submission in gone {
+            let usage = Usage { prompt_tokens: submission.request.prompt.len(), ..Usage::default() };
+            let seed = submission.sampler.seed();
+            (submission.sink)(Event::Finished(Finished { reason: FinishReason::Cancelled, usage, seed }));
+        }
+        for active in self.active.extract_if(.., |active| is_cancelled(&active.submission)) {
+            self.slots.release(active.slot);
+            active.finish(FinishReason::Cancelled);
+        }
+    }
+
+    /// Gives slots to waiting requests, first come first served.
+    fn admit(&mut self) {
+        // A job waits until nothing is under way.
+        while self.jobs.is_empty()
+            && let Some(submission) = self.waiting.front()
+            && let Some(choice) = self.slots.choose(&submission.request.prompt)
+            && let Some(mut submission) = self.waiting.pop_front()
+        {
+            let seq = self.slots.get(choice.slot).seq;
+            let n_cached = choice.n_cached;
+            if let Some(other) = choice.copy_from {
+                let from = self.slots.get(other).seq;
+                self.forward.remove(seq, 0..i32::MAX);
+                self.forward.copy(from, seq, 0..position(n_cached));
+            } else {
+                self.forward.remove(seq, position(n_cached)..i32::MAX);
+            }
+            self.slots.take(choice.slot);
+            self.slots.get_mut(choice.slot).tokens = submission.request.prompt[..n_cached].to_vec();
+            submission.sampler.accept_prompt(&submission.request.prompt);
+            let active = Active {
+                slot: choice.slot,
+                pending: submission.request.prompt[n_cached..].iter().copied().collect(),
+                n_cached,
+                n_generated: 0,
+                row: None,
+                started: Instant::now(),
+                prompt_done: None,
+                submission,
+            };
+            self.active.push(active);
+        }
+    }
+
+    /// Computes one step and goes on with the answers whose next token it decides.
+    fn step(&mut self) {
+        self.make_room();
+        let (tokens, counts) = self.compose();
+        if tokens.is_empty() {
+            return;
+        }
+        let mut logits = Vec::new();
+        if let Err(error) = self.forward.step(&tokens, &mut logits) {
+            // Whoever stopped it has marked who is to go.
+            if error != StepError::Stopped {
+                self.fail_all(&error);
+            }
+            return;
+        }
+        let faults = self.forward.faults(&tokens, &logits);
+        for (active, n) in self.active.iter_mut().zip(counts) {
+            let computed = active.pending.drain(..n);
+            self.slots.get_mut(active.slot).tokens.extend(computed);
+        }
+        match faults {
+            Ok(faults) => self.go_on(&logits, faults.into_iter().map(|fault| (fault.row, fault)).collect()),
+            Err(StepError::Stopped) => self.fail_faulty(&logits),
+            Err(error) => self.fail_all(&error),
+        }
+    }
+
+    /// Forgets idle sequences until the next step fits, or there are none left.
+    fn make_room(&mut self) {
+        let wanted: usize = self.active.iter().map(|active| active.pending.len()).sum();
+        let wanted = wanted.min(self.forward.options().n_batch);
+        while self.forward.n_free() < wanted
+            && let Some(slot) = self.slots.oldest_idle()
+        {
+            let slot = self.slots.get_mut(slot);
+            slot.tokens.clear();
+            self.forward.remove(slot.seq, 0..i32::MAX);
+        }
+    }
+
+    /// The tokens of the next step, and how many each active request has in it. Where nobody's token finds
+    /// room, the context is full for the one that came last.
+    fn compose(&mut self) -> (Vec<Token>, Vec<usize>) {
+        let mut room = self.forward.options().n_batch.min(self.forward.n_free());
+        let is_generating = |active: &Active| active.n_generated > 0;
+        // Answers first: a prompt takes what they leave.
+        self.active.sort_by_key(|active| (!is_generating(active), active.started));
+        if room == 0
+            && let Some(last) = self.active.pop()
+        {
+            self.slots.release(last.slot);
+            last.finish(FinishReason::ContextFull);
+            self.make_room();
+            room = self.forward.options().n_batch.min(self.forward.n_free());
+        }
+        let mut tokens = Vec::new();
+        let mut counts = Vec::new();
+        let mut n_rows = 0;
+        for active in &mut self.active {
+            let n = active.pending.len().min(room);
+            room -= n;
+            counts.push(n);
+            let slot = self.slots.get(active.slot);
+            let is_whole = n > 0 && n == active.pending.len();
+            for (at, id) in active.pending.iter().take(n).enumerate() {
+                let wants_logits = is_whole && at + 1 == n;
+                let position = position(slot.tokens.len() + at);
+                tokens.push(Token { id: *id, seq: slot.seq, position, wants_logits });
+            }
+            active.row = is_whole.then_some(n_rows);
+            n_rows += usize::from(is_whole);
+        }
+        (tokens, counts)
+    }
+
+    /// Picks the next token of every answer that has logits.
+    fn go_on(&mut self, logits: &[f32], mut faults: HashMap<usize, Fault>) {
+        let n_vocab = self.forward.n_vocab();
+        let mut going_on = Vec::new();
+        for mut active in std::mem::take(&mut self.active) {
+            let Some(row) = active.row.take() else {
+                active.report_prompt();
+                going_on.push(active);
+                continue;
+            };
+            if active.prompt_done.is_none() {
+                active.report_prompt();
+                active.prompt_done = Some(Instant::now());
+            }
+            let outcome = match faults.remove(&row) {
+                Some(fault) => Outcome::Failed(fault.into()),
+                None => active.pick(&self.tokenizer, &logits[row * n_vocab..(row + 1) * n_vocab]),
+            };
+            let slot = self.slots.get_mut(active.slot);
+            let outcome = match outcome {
+                Outcome::Next(_) if slot.tokens.len() >= self.forward.options().n_ctx => {
+                    Outcome::Finished(FinishReason::ContextFull)
+                }
+                outcome => outcome,
+            };
+            match outcome {
+                Outcome::Next(token) => {
+                    active.pending.push_back(token);
+                    going_on.push(active);
+                    continue;
+                }
+                Outcome::Failed(failure) => {
+                    // What it computed is not to be gone on with.
+                    self.forward.remove(slot.seq, 0..i32::MAX);
+                    slot.tokens.clear();
+                    self.slots.release(active.slot);
+                    active.fail(failure);
+                }
+                Outcome::Finished(reason) => {
+                    self.slots.release(active.slot);
+                    active.finish(reason);
+                }
+            }
+        }
+        self.active = going_on;
+    }
+
+    /// As `go_on`, when there was no time to find out where numbers went wrong.
+    fn fail_faulty(&mut self, logits: &[f32]) {
+        let rows = logits.chunks(self.forward.n_vocab()).enumerate();
+        let faulty = rows.filter(|(_, row)| !row.iter().all(|x| x.is_finite()));
+        let faults = faulty.map(|(row, _)| (row, Fault { row, layer: None })).collect();
+        self.go_on(logits, faults);
+    }
+
+    fn fail_all(&mut self, error: &StepError) {
+        for active in std::mem::take(&mut self.active) {
+            let slot = self.slots.get_mut(active.slot);
+            slot.tokens.clear();
+            self.forward.remove(slot.seq, 0..i32::MAX);
+            self.slots.release(active.slot);
+            active.fail(Failure::Step(error.clone()));
+        }
+    }
+}
+
+/// What becomes of an answer after a step.
+enum Outcome {
+    Next(u32),
+    Finished(FinishReason),
+    Failed(Failure),
+}
+
+impl Active {
+    fn pick(&mut self, tokenizer: &Tokenizer, logits: &[f32]) -> Outcome {
+        let request = &self.submission.request;
+        if request.max_tokens == Some(0) {
+            return Outcome::Finished(FinishReason::Length);
+        }
+        let token = match self.submission.sampler.sample(logits) {
+            Ok(token) => token,
+            Err(error) => return Outcome::Failed(error.into()),
+        };
+        self.submission.sampler.accept(token);
+        self.n_generated += 1;
+        if tokenizer.ends_answer(token) {
+            return Outcome::Finished(FinishReason::EndOfAnswer);
+        }
+        let mut pieces = Vec::new();
+        let stopped = self.submission.text.push(tokenizer, token, &mut pieces);
+        let is_long_enough = request.max_tokens.is_some_and(|max| self.n_generated >= max);
+        if !self.show(pieces) {
+            return Outcome::Finished(FinishReason::Cancelled);
+        }
+        match stopped {
+            Some(number) => Outcome::Finished(FinishReason::StopString(number)),
+            None if is_long_enough => Outcome::Finished(FinishReason::Length),
+            None => Outcome::Next(token),
+        }
+    }
+
+    /// False once nobody listens.
+    fn show(&mut self, pieces: Vec<Piece>) -> bool {
+        pieces.into_iter().all(|piece| (self.submission.sink)(Event::Piece(piece)))
+    }
+
+    fn report_prompt(&mut self) {
+        let total = self.submission.request.prompt.len();
+        let progress = Progress { done: total - self.pending.len(), cached: self.n_cached, total };
+        if !(self.submission.sink)(Event::Prompt(progress)) {
+            self.submission.cancelled.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn finish(mut self, reason: FinishReason) {
+        // Behind a stop string nothing is shown.
+        if !matches!(reason, FinishReason::StopString(_)) {
+            let mut pieces = Vec::new();
+            self.submission.text.finish(&mut pieces);
+            self.show(pieces);
+        }
+        let prompt_done = self.prompt_done.unwrap_or_else(Instant::now);
+        let usage = Usage {
+            prompt_tokens: self.submission.request.prompt.len(),
+            cached_tokens: self.n_cached,
+            generated_tokens: self.n_generated,
+            prompt_time: prompt_done - self.started,
+            generation_time: prompt_done.elapsed(),
+        };
+        let seed = self.submission.sampler.seed();
+        (self.submission.sink)(Event::Finished(Finished { reason, usage, seed }));
+    }
+
+    fn fail(mut self, failure: Failure) {
+        let mut pieces = Vec::new();
+        self.submission.text.finish(&mut pieces);
+        self.show(pieces);
+        (self.submission.sink)(Event::Failed(failure));
+    }
+}
+
+/// Contexts are counted in 31 bits, which the forward pass has checked.
+fn position(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
