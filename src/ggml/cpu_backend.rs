@@ -92,8 +92,14 @@ impl Cpu {
     /// Gives the graph memory and makes it the one that is computed.
     pub fn load(&mut self, graph: Graph) -> Result<(), ComputeError> {
         self.graph = None;
+        // Planned anew: left to itself, the allocator keeps the plan of a graph with as many nodes, whatever
+        // they are.
         // SAFETY: the graph is alive; memory of the graph before it is no longer used.
-        if !unsafe { ggml_sys::ggml_gallocr_alloc_graph(self.memory.as_ptr(), graph.as_ptr()) } {
+        let is_allocated = unsafe {
+            ggml_sys::ggml_gallocr_reserve(self.memory.as_ptr(), graph.as_ptr())
+                && ggml_sys::ggml_gallocr_alloc_graph(self.memory.as_ptr(), graph.as_ptr())
+        };
+        if !is_allocated {
             return Err(OutOfMemory { bytes: self.n_bytes() }.into());
         }
         self.graph = Some(graph);

@@ -1,13 +1,14 @@
 //! The operations of a graph, each checked before ggml is asked for it.
 //!
 //! What ggml asserts, when the node is made and when its CPU backend computes it, is asked here first.
-//! Only what depends on data cannot be: row numbers must be within the tensor that they choose from,
-//! which is for those who write them to see to.
+//! Only what depends on data cannot be: row numbers must be within the tensor that they choose from, and
+//! what is sorted must be numbers. Whoever builds a graph sees to that.
 
 use super::graph::Builder;
 use super::tensor::{Dims, Ne, Tensor};
 use crate::gguf::TensorType;
 use ggml_sys::ggml_tensor;
+use std::cmp::Ordering;
 use std::ptr;
 
 /// An operation that these tensors do not allow.
@@ -159,12 +160,12 @@ impl<'b> Builder<'b> {
         self.node("scale", || unsafe { ggml_sys::ggml_scale_bias(self.ctx(), a.as_ptr(), scale, bias) })
     }
 
-    /// The values of `a`, none less than `min`; F32.
-    pub fn at_least(&self, a: Tensor<'b>, min: f32) -> OpResult<'b> {
+    /// The values of `a`, none less than `min` nor greater than `max`, and `max` for what is no number; F32.
+    /// Written over `a`, which nothing else may read.
+    pub fn clamp_in_place(&self, a: Tensor<'b>, min: f32, max: f32) -> OpResult<'b> {
         ensure!("clamp", a.is(TensorType::F32) && a.is_contiguous(), "{a:?} is not contiguous F32");
-        // ggml clamps in place: the copy keeps `a`.
-        let copy = self.cont(a)?;
-        self.node("clamp", || unsafe { ggml_sys::ggml_clamp(self.ctx(), copy.as_ptr(), min, f32::INFINITY) })
+        ensure!("clamp", matches!(min.partial_cmp(&max), Some(Ordering::Less)), "from {min} to {max}");
+        self.node("clamp", || unsafe { ggml_sys::ggml_clamp(self.ctx(), a.as_ptr(), min, max) })
     }
 
     /// 1 / (1 + exp(−a)); F32.
@@ -194,7 +195,8 @@ impl<'b> Builder<'b> {
     }
 
     /// Where the `k` largest values of each row of `a` [n, …] F32 are, the largest first → I32 [k, …], a
-    /// view whose rows are not next to each other.
+    /// view whose rows are not next to each other. No value may be NaN: ggml sorts with a comparison that then
+    /// leads out of the row.
     pub fn argsort_top_k(&self, a: Tensor<'b>, k: i64) -> OpResult<'b> {
         ensure!("argsort", is_f32_rows(a), "{a:?} is not F32 in contiguous rows");
         ensure!("argsort", k >= 1 && k <= a.ne()[0], "{k} of {} values", a.ne()[0]);

@@ -1,0 +1,218 @@
+//! The engine: requests in, events out, several at once.
+
+mod support;
+
+use cachalot::engine::sampler::SamplerParams;
+use cachalot::engine::{Engine, Event, Failure, FinishReason, Finished, OpenError, Options, Piece, Refused, Request};
+use cachalot::gguf::{Split, Writer};
+use std::path::Path;
+use support::parity::{Fixture, Reference, fixture};
+
+fn exact() -> Options {
+    Options { n_ctx: Some(1024), n_threads: Some(1), exact: true, ..Options::default() }
+}
+
+fn open(fixture: &Fixture, options: &Options) -> Engine {
+    Engine::open(&fixture.path, options).unwrap()
+}
+
+fn greedy() -> SamplerParams {
+    SamplerParams { temperature: 0.0, ..SamplerParams::default() }
+}
+
+fn request(prompt: &[u32], max_tokens: usize) -> Request {
+    Request { prompt: prompt.to_vec(), sampling: greedy(), max_tokens: Some(max_tokens), stop: Vec::new() }
+}
+
+/// All pieces of an answer as one text, and its end.
+fn text_of(generation: &cachalot::engine::Generation) -> (String, Result<Finished, Failure>) {
+    let mut text = String::new();
+    loop {
+        match generation.next_event() {
+            Event::Prompt(_) => {}
+            Event::Piece(Piece::Text(part) | Piece::Control(part)) => text.push_str(&part),
+            Event::Finished(finished) => return (text, Ok(finished)),
+            Event::Failed(failure) => return (text, Err(failure)),
+        }
+    }
+}
+
+fn answer(engine: &Engine, request: Request) -> (String, Finished) {
+    let (text, end) = text_of(&engine.generate(request).unwrap());
+    (text, end.unwrap())
+}
+
+fn prompts() -> Vec<Vec<u32>> {
+    let reference = Reference::of("parity/v3.reference");
+    (0..3).map(|n| reference.ids(&format!("prompt{n}.tokens"))).collect()
+}
+
+#[test]
+fn a_greedy_answer_is_the_references() {
+    for name in ["v3", "v2lite", "v25"] {
+        let (fixture, reference) =
+            (fixture(&format!("parity/{name}.gguf")), Reference::of(&format!("parity/{name}.reference")));
+        let (prompt, all) = (reference.ids("prompt0.tokens"), reference.ids("prompt0.greedy"));
+        let engine = open(&fixture, &exact());
+        let continuation = &all[prompt.len()..];
+        let shown = continuation.split(|id| engine.tokenizer().ends_answer(*id)).next().unwrap();
+        let (text, finished) = answer(&engine, request(&prompt, continuation.len()));
+        let control = cachalot::tokenizer::ControlTokens::Shown;
+        assert_eq!(text, engine.tokenizer().decode(shown, control).unwrap(), "{name}");
+        assert_eq!(finished.usage.prompt_tokens, prompt.len());
+        assert!(finished.usage.generated_tokens >= shown.len());
+    }
+}
+
+#[test]
+fn a_common_beginning_is_computed_once_and_changes_nothing() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let engine = open(&fixture, &exact());
+    let longer = [&prompts[0][..], &prompts[1][..]].concat();
+    let (first, finished) = answer(&engine, request(&prompts[0], 8));
+    assert_eq!(finished.usage.cached_tokens, 0);
+    let (second, finished) = answer(&engine, request(&longer, 8));
+    assert_eq!(finished.usage.cached_tokens, prompts[0].len());
+    let (again, finished) = answer(&engine, request(&prompts[0], 8));
+    assert_eq!((&again, finished.usage.cached_tokens), (&first, prompts[0].len() - 1));
+    assert_eq!(answer(&open(&fixture, &exact()), request(&longer, 8)).0, second);
+}
+
+#[test]
+fn requests_at_the_same_time_do_not_change_each_other() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let options = Options { n_parallel: Some(3), n_batch: Some(16), ..exact() };
+    let alone: Vec<String> =
+        prompts.iter().map(|prompt| answer(&open(&fixture, &options), request(prompt, 24)).0).collect();
+    let engine = open(&fixture, &options);
+    // Five for three places: two wait.
+    let order = [0, 1, 2, 1, 0];
+    let generations = order.map(|n| engine.generate(request(&prompts[n], 24)).unwrap());
+    for (n, generation) in order.iter().zip(&generations) {
+        let (text, end) = text_of(generation);
+        assert_eq!(text, alone[*n], "prompt {n}");
+        assert_eq!(end.unwrap().usage.prompt_tokens, prompts[*n].len());
+    }
+}
+
+#[test]
+fn an_answer_ends_by_length_stop_string_or_a_full_context() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let engine = open(&fixture, &exact());
+    let (text, finished) = answer(&engine, request(&prompts[0], 12));
+    assert_eq!((finished.reason, finished.usage.generated_tokens), (FinishReason::Length, 12));
+    // A stop string cut out of the text that comes, where it lies outside of control tokens.
+    let stretches = text.split(['<', '>', '｜', char::REPLACEMENT_CHARACTER]).filter(|part| !part.contains('▁'));
+    let longest = stretches.max_by_key(|part| part.chars().count()).unwrap();
+    let middle: String = longest.chars().skip(1).collect();
+    assert!(middle.len() > 3, "{text}");
+    let stop = vec!["not there".to_owned(), middle.clone()];
+    let (cut, finished) = answer(&engine, Request { stop, ..request(&prompts[0], 12) });
+    assert_eq!(finished.reason, FinishReason::StopString(1));
+    assert_eq!(cut, text[..text.find(&middle).unwrap()]);
+    let (empty, finished) = answer(&engine, request(&prompts[0], 0));
+    assert_eq!((empty.as_str(), finished.reason), ("", FinishReason::Length));
+
+    let n_ctx = prompts[0].len() + 5;
+    let engine = open(&fixture, &Options { n_ctx: Some(n_ctx), ..exact() });
+    let (short, finished) = answer(&engine, request(&prompts[0], 100));
+    assert_eq!(finished.reason, FinishReason::ContextFull);
+    // The last token needs no room: nothing comes after it.
+    assert_eq!(finished.usage.generated_tokens, 6);
+    assert!(text.starts_with(&short));
+    let (_, finished) = answer(&engine, request(&prompts[0], 2));
+    assert_eq!(finished.reason, FinishReason::Length, "an earlier answer makes room");
+}
+
+#[test]
+fn what_cannot_be_computed_is_refused_at_once() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let engine = open(&fixture, &Options { n_ctx: Some(40), ..exact() });
+    let refused = |request: Request| engine.generate(request).err().unwrap();
+    assert!(matches!(refused(request(&[], 1)), Refused::EmptyPrompt));
+    assert!(matches!(refused(request(&[768], 1)), Refused::Token { id: 768, n_vocab: 768 }));
+    let error = refused(request(&prompts[2], 1));
+    let expected = "the prompt has 89 tokens, but the context only 40: shorten it, or set a larger context with -c";
+    assert_eq!(error.to_string(), expected);
+    let sampling = SamplerParams { top_p: f32::NAN, ..greedy() };
+    assert!(matches!(refused(Request { sampling, ..request(&[1], 1) }), Refused::Sampling(_)));
+    assert!(matches!(refused(Request { stop: vec![String::new()], ..request(&[1], 1) }), Refused::Stop(_)));
+    assert!(matches!(Engine::open(&fixture.path, &Options { n_ctx: Some(0), ..exact() }), Err(OpenError::Load { .. })));
+}
+
+#[test]
+fn a_cancelled_request_ends_and_the_others_go_on() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let options = Options { n_parallel: Some(2), ..exact() };
+    let expected = answer(&open(&fixture, &options), request(&prompts[1], 60)).0;
+    let engine = open(&fixture, &options);
+    let (gone, stays) =
+        (engine.generate(request(&prompts[0], 900)).unwrap(), engine.generate(request(&prompts[1], 60)).unwrap());
+    // Once it is under way.
+    while !matches!(gone.next_event(), Event::Piece(_)) {}
+    gone.canceller().cancel();
+    let (_, end) = text_of(&gone);
+    let finished = end.unwrap();
+    assert_eq!(finished.reason, FinishReason::Cancelled);
+    assert!(finished.usage.generated_tokens < 900);
+    assert_eq!(text_of(&stays).0, expected);
+    // Whoever waits in the line too, and whoever nobody listens to.
+    let (a, b) =
+        (engine.generate(request(&prompts[0], 900)).unwrap(), engine.generate(request(&prompts[0], 900)).unwrap());
+    let waits = engine.generate(request(&prompts[0], 900)).unwrap();
+    waits.canceller().cancel();
+    assert_eq!(text_of(&waits).1.unwrap().usage.generated_tokens, 0);
+    drop((a, b));
+    assert_eq!(answer(&engine, request(&prompts[1], 60)).0, expected);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_answer() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let drawn =
+        |seed| Request { sampling: SamplerParams { seed, ..SamplerParams::default() }, ..request(&prompts[0], 32) };
+    let fresh = |seed| answer(&open(&fixture, &exact()), drawn(seed));
+    let (text, finished) = fresh(None);
+    assert_eq!(fresh(Some(finished.seed)).0, text);
+    assert_ne!(fresh(Some(finished.seed ^ 1)).0, text);
+}
+
+/// A copy of the model in which one value is NaN.
+fn with_nan(fixture: &Fixture, tensor: &str, path: &Path) {
+    let gguf = &fixture.gguf;
+    let mut writer = Writer::new();
+    for (key, value) in gguf.metadata().iter() {
+        writer.set(key, value).unwrap();
+    }
+    for tensor in gguf.tensors() {
+        writer.add_tensor(&tensor.info.name, tensor.info.ty, tensor.info.shape).unwrap();
+    }
+    let mut output = writer.create(path, Split::None).unwrap();
+    for other in gguf.tensors() {
+        let mut data = other.data.to_vec();
+        if other.info.name == tensor {
+            data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        output.write(&other.info.name, &data).unwrap();
+    }
+    output.finish().unwrap();
+}
+
+#[test]
+fn numbers_that_are_none_fail_the_request_and_name_the_layer() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    for (tensor, place) in [
+        ("blk.1.attn_norm.weight", "first in layer 1"),
+        ("blk.2.ffn_norm.weight", "first in layer 2"),
+        ("output_norm.weight", "in the output"),
+    ] {
+        let path = fixture.folder.path().join(format!("{tensor}.gguf"));
+        with_nan(&fixture, tensor, &path);
+        for options in [exact(), Options { exact: false, ..exact() }] {
+            let engine = Engine::open(&path, &options).unwrap();
+            let (text, end) = text_of(&engine.generate(request(&prompts[0], 8)).unwrap());
+            let failure = end.unwrap_err().to_string();
+            assert!(text.is_empty() && failure.contains(place), "{tensor}: {failure}");
+        }
+    }
+}
