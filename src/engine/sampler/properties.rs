@@ -214,7 +214,7 @@ proptest! {
             Ok(probabilities) => probabilities,
             Err(error) => {
                 let possible = |&(token, &logit): &(u32, &f32)| {
-                    let bias = params.logit_bias.iter().any(|bias| *bias == (token, NO));
+                    let bias = params.logit_bias.contains(&(token, NO));
                     logit != NO && !bias && allowed.is_none_or(|allowed| allowed.contains(token))
                 };
                 let unsound = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;

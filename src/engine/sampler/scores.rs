@@ -35,14 +35,16 @@ pub(super) fn best(scores: &[f32]) -> Result<Option<(u32, f32)>, SampleError> {
 /// The largest score, and whether one is not a number.
 fn maximum(scores: &[f32]) -> (f32, bool) {
     let mut max = [f32::NEG_INFINITY; LANES];
-    let mut nan = [false; LANES];
-    for lanes in scores.chunks(LANES) {
+    let mut nan = [0u32; LANES];
+    let (lanes, rest) = scores.as_chunks::<LANES>();
+    for lanes in lanes {
         for ((max, nan), &score) in max.iter_mut().zip(&mut nan).zip(lanes) {
             *max = if score > *max { score } else { *max };
-            *nan |= score.is_nan();
+            *nan |= u32::from(score.is_nan());
         }
     }
-    (max.into_iter().fold(f32::NEG_INFINITY, f32::max), nan.contains(&true))
+    let rest_nan = rest.iter().any(|score| score.is_nan());
+    (max.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max), rest_nan || nan != [0; LANES])
 }
 
 fn unsound(block: &[f32], start: usize) -> SampleError {

@@ -34,6 +34,9 @@ impl Candidates {
     /// Min-p sampling (Nguyen et al., arXiv 2407.01082): the tokens that are at least `min_p` times as
     /// likely as the likeliest. 0 is off.
     pub(super) fn min_p(&mut self, min_p: f32, min_keep: usize) {
+        if min_p <= 0.0 {
+            return;
+        }
         let floor = min_p_floor(self.best(), min_p);
         let passing = self.list.iter().filter(|candidate| candidate.logit >= floor).count();
         match passing < min_keep {
