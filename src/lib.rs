@@ -3,6 +3,7 @@
 //! # The rooms
 //!
 //! - `cli`: flags to commands, one file a command; output discipline.
+//! - `catalog`: the models of `models.toml`.
 //! - `engine`: a loaded model that answers: the token loop, sampler, stop rules.
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
@@ -12,10 +13,11 @@
 //! - `ggml`: the only safe door to `ggml-sys`.
 //! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
 //!
-//! Dependencies only fall: `cli` → `chat` → `tokenizer` → `gguf`; `cli` → `graph` → `model` → `gguf`, `ggml` →
-//! `ggml-sys`. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of
-//! files, nowhere else.
+//! Dependencies only fall: `cli` → `engine`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `chat` →
+//! `tokenizer` → `gguf`; `graph` → `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of `gguf` or
+//! `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
 
+pub mod catalog;
 pub mod chat;
 pub mod cli;
 pub mod engine;

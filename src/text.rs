@@ -1,4 +1,4 @@
-//! Text from files, made fit for a terminal or a log.
+//! Text from files, made fit for a terminal or a log; and the parts of a model's name.
 
 use std::fmt;
 
@@ -46,6 +46,12 @@ pub fn steers_terminal(c: char) -> bool {
 /// Characters that set the direction of the text around them.
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The parts of a lower-case model or file name. A dot separates no parts, so that `v3.1` is one.
+pub fn name_words(name: &str) -> impl Iterator<Item = &str> {
+    let parts = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+    parts.map(|part| part.trim_end_matches(".gguf")).filter(|part| !part.is_empty())
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! `models.toml` is data that people edit: its form, and that no name means two models.
 
+use cachalot::catalog::sampling_for;
+use cachalot::chat::Family;
+use cachalot::engine::sampler::SamplerParams;
 use std::collections::BTreeSet;
 use toml::{Table, Value};
 
@@ -56,4 +59,45 @@ fn every_quant_has_a_size_and_the_mixes_grow() {
         }
     }
     assert!(quants >= 12, "the six mixes of V3-0324 in both layouts");
+}
+
+#[test]
+fn recommended_sampling_is_of_the_sampler_and_has_its_source() {
+    let document: Table = include_str!("../models.toml").parse().unwrap();
+    let mut recommended = vec![document["unknown"]["sampling"].clone()];
+    for model in models() {
+        let of_model = model.get("sampling").and_then(Value::as_table).into_iter().flatten();
+        recommended.extend(of_model.map(|(by, values)| {
+            assert!(["publisher", "quants"].contains(&by.as_str()), "{by}");
+            values.clone()
+        }));
+    }
+    for values in recommended {
+        let mut params = SamplerParams::default();
+        let mut values = values.as_table().unwrap().clone();
+        text(&values, "source");
+        values.remove("source");
+        assert!(!values.is_empty());
+        for (key, value) in values {
+            params.set(&key, &value.to_string()).unwrap();
+        }
+        params.validate(1).unwrap();
+    }
+}
+
+#[test]
+fn one_model_speaks_for_each_family_but_the_base() {
+    let speakers = models().into_iter().filter(|model| model.contains_key("speaks_for_family"));
+    let families: Vec<Family> = speakers
+        .map(|model| {
+            assert!(model["sampling"].get("publisher").is_some(), "{model}");
+            text(&model, "family").trim_start_matches("deepseek-").parse().unwrap()
+        })
+        .collect();
+    for family in Family::ALL {
+        let expected = usize::from(family != Family::Base);
+        assert_eq!(families.iter().filter(|speaks_for| **speaks_for == family).count(), expected, "{family}");
+        let found = sampling_for(None, family.name());
+        assert_eq!(found.model.is_some(), family != Family::Base, "{family}");
+    }
 }

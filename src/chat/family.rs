@@ -4,6 +4,7 @@
 //! text, and what each family writes is in the family's own file.
 
 use super::prompt::{THINK, USER};
+use crate::text::name_words;
 use std::fmt;
 use std::str::FromStr;
 
@@ -96,7 +97,7 @@ impl Family {
     /// then the vocabulary.
     pub fn detect(facts: &Facts) -> Detected {
         let name = facts.name.unwrap_or_default().to_ascii_lowercase();
-        if words(&name).any(|word| word == "base") {
+        if name_words(&name).any(|word| word == "base") {
             return Detected { family: Family::Base, because: "its name says that it is a base model" };
         }
         facts
@@ -138,7 +139,7 @@ fn by_template(template: &str, special_tokens: &[&str]) -> Option<Detected> {
 
 fn by_name(name: &str) -> Option<Detected> {
     let found = |family, because| Some(Detected { family, because });
-    let has = |wanted: &str| words(name).any(|word| word == wanted);
+    let has = |wanted: &str| name_words(name).any(|word| word == wanted);
     if has("r1") {
         found(Family::R1, "no known chat template; its name says R1")
     } else if has("v3.1") {
@@ -164,11 +165,6 @@ fn by_tokens(tokens: &[&str]) -> Detected {
         },
         false => Detected { family: Family::V3, because: "no known chat template; its vocabulary has <｜User｜>" },
     }
-}
-
-/// The parts of a lower-case model name. A dot separates no parts, so that `v3.1` is one.
-fn words(name: &str) -> impl Iterator<Item = &str> {
-    name.split(|c: char| !c.is_ascii_alphanumeric() && c != '.').map(|word| word.trim_end_matches(".gguf"))
 }
 
 impl fmt::Display for Family {
