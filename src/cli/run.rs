@@ -2,6 +2,7 @@
 
 use super::model::ModelOptions;
 use super::output::{FileText, message};
+use crate::catalog;
 use crate::chat::{self, Conversation, Facts, Family, Message, Prompt};
 use crate::engine::sampler::SamplerParams;
 use crate::engine::{Engine, Event, FinishReason, Finished, Piece, Progress, Request};
@@ -101,8 +102,15 @@ fn prompt_text(args: &Args) -> Result<String, BadInput> {
     }
 }
 
-fn sampling(args: &Args, _engine: &Engine) -> Result<SamplerParams, BadInput> {
-    let mut params = SamplerParams::default();
+/// What is recommended for the model, and then what was asked for.
+fn sampling(args: &Args, engine: &Engine) -> Result<SamplerParams, BadInput> {
+    let recommended = catalog::sampling_for(engine.info().name.as_deref(), family(engine).name());
+    let mut params = SamplerParams {
+        temperature: recommended.temperature,
+        top_p: recommended.top_p,
+        min_p: recommended.min_p,
+        ..SamplerParams::default()
+    };
     for setting in &args.set {
         let fault = |text: String| BadInput::Argument(format!("--set {setting}: {text}"));
         let (key, value) = setting.split_once('=').ok_or_else(|| fault("this is not KEY=VALUE".to_owned()))?;
