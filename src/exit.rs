@@ -1,6 +1,7 @@
 //! The exit codes of every command, and which error means which.
 
 use crate::engine;
+use crate::ggml;
 use crate::gguf;
 use crate::graph;
 use crate::model;
@@ -72,6 +73,13 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if cause.is::<engine::Gone>() || matches!(cause.downcast_ref(), Some(engine::Failure::Gone)) {
         return Some(Exit::Internal);
+    }
+    if let Some(error) = cause.downcast_ref::<engine::StepError>() {
+        return match error {
+            engine::StepError::Full { .. } => Some(Exit::ContextFull),
+            engine::StepError::Compute(ggml::ComputeError::OutOfMemory(_)) => Some(Exit::NoMemory),
+            _ => None,
+        };
     }
     if cause.is::<ContextFull>() {
         return Some(Exit::ContextFull);

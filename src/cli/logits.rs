@@ -78,9 +78,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     options.exact = args.exact;
     options.n_ctx.get_or_insert(ids.len());
     let engine = Engine::open(&args.model, &options)?;
+    let n_vocab = engine.info().n_vocab;
+    if let Some(id) = ids.iter().find(|id| **id as usize >= n_vocab) {
+        let fault = format!("the token id {id} is not in the vocabulary of {n_vocab}");
+        return Err(BadInput::Faulty { name: args.tokens.display().to_string(), fault }.into());
+    }
     let wanted = positions.clone();
     let logits = engine.with_forward(move |forward| evaluate(forward, &ids, &wanted))??;
-    write(&args.output, &positions, engine.info().n_vocab, &logits)?;
+    write(&args.output, &positions, n_vocab, &logits)?;
     Ok(())
 }
 
