@@ -3,7 +3,7 @@
 
 mod support;
 
-use cachalot::graph::{Forward, Options, Seq, Token};
+use cachalot::graph::{Absorb, Forward, Options, Seq, Token};
 use support::parity::{Fixture, Reference, argmax, distance, fixture, row};
 
 const MODELS: [&str; 3] = ["v3", "v2lite", "v25"];
@@ -132,7 +132,24 @@ fn greedy_continuations_are_the_references() {
     }
 }
 
-/// Options that keep the parity of the exact mode while a cache type or a path is exchanged.
+/// Keys and values made from an F32 cache, by either way, are the same numbers.
+#[test]
+fn absorbed_or_not_the_logits_are_the_same() {
+    for name in MODELS {
+        let (fixture, reference) =
+            (fixture(&format!("parity/{name}.gguf")), Reference::of(&format!("parity/{name}.reference")));
+        for absorb in [Absorb::Always, Absorb::Never] {
+            let options = Options { flash_attention: true, absorb, ..exact() };
+            let mut forward = open(&fixture, options);
+            for (prompt, bound) in [(0, 1e-5), (1, 1e-5), (2, 1e-5), (3, 5e-5)] {
+                let distance = prompt_distance(&mut forward, &reference, prompt);
+                assert!(distance < bound, "{name}, {absorb:?}, prompt {prompt}: {distance:.2e}");
+            }
+        }
+    }
+}
+
+/// The model's exact logits.
 fn exact_logits_of(name: &str, ids: &[u32]) -> (Forward, Vec<f32>) {
     let fixture = fixture(&format!("parity/{name}.gguf"));
     let mut forward = open(&fixture, exact());

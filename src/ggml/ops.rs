@@ -226,6 +226,14 @@ impl<'b> Builder<'b> {
         self.node("concat", || unsafe { ggml_sys::ggml_concat(self.ctx(), a.as_ptr(), b.as_ptr(), 0) })
     }
 
+    /// `a` repeated to the dimensions `ne`, multiples of its own; F32.
+    pub fn repeat(&self, a: Tensor<'b>, ne: Ne) -> OpResult<'b> {
+        ensure!("repeat", a.is(TensorType::F32), "{a:?} is not F32");
+        let fits = ne.iter().zip(a.ne()).all(|(n, of)| *n > 0 && n % of == 0);
+        ensure!("repeat", fits, "{a:?} to {}", Dims(ne));
+        self.node("repeat", || unsafe { ggml_sys::ggml_repeat_4d(self.ctx(), a.as_ptr(), ne[0], ne[1], ne[2], ne[3]) })
+    }
+
     /// silu(gate) · up; F32.
     pub fn swiglu(&self, gate: Tensor<'b>, up: Tensor<'b>) -> OpResult<'b> {
         ensure!("swiglu", gate.ne() == up.ne(), "{gate:?} and {up:?} differ");

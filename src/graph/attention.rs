@@ -1,8 +1,8 @@
 //! Multi-head latent attention (arXiv:2405.04434, 2.1), over the cache.
 //!
-//! The cache holds one latent vector a token, from which keys and values of all heads would be made.
-//! Instead, queries are taken to the latent space and the result is taken out of it: what is called the
-//! absorbed form, with one key for all heads.
+//! The cache holds one latent vector a token, from which keys and values of all heads can be made. Instead,
+//! queries are taken to the latent space and the result is taken out of it: what is called the absorbed
+//! form, with one key for all heads. Only for many tokens at once the other way is faster.
 
 use super::step::Step;
 use crate::ggml::{OpError, Tensor};
@@ -34,25 +34,82 @@ pub(super) fn attend<'b>(
     cache: Tensor<'b>,
 ) -> Result<Tensor<'b>, OpError> {
     let (b, c) = (s.b, s.config);
-    let [rank, n_head, n_tokens] = [c.kv_lora_rank as i64, c.n_head as i64, s.n_tokens as i64];
     let (q_nope, q_rot) = queries(s, &attention.query, x)?;
+    let mixed = match s.absorb {
+        true => absorbed(s, attention, cache, q_nope, q_rot)?,
+        false => unabsorbed(s, attention, cache, q_nope, q_rot)?,
+    }; // [n_value, n_head, n_tokens]
+    let mixed = b.reshape(mixed, [(c.n_value * c.n_head) as i64, s.n_tokens as i64, 1, 1])?;
+    b.mul_mat(s.w(attention.output), mixed)
+}
 
-    // Into the latent space: for each head [n_nope, n_tokens] → [rank, n_tokens].
-    let k_b = b.reshape(s.w(attention.k_b), [c.n_nope() as i64, rank, n_head, 1])?;
+/// Queries [n_nope | n_rot, n_head, n_tokens] go to the latent space, the result comes out of it:
+/// [n_value, n_head, n_tokens].
+fn absorbed<'b>(
+    s: &Step<'_, 'b>,
+    attention: &Attention,
+    cache: Tensor<'b>,
+    q_nope: Tensor<'b>,
+    q_rot: Tensor<'b>,
+) -> Result<Tensor<'b>, OpError> {
+    let b = s.b;
+    let k_b = latent_keys(s, attention)?;
     let q_latent = b.mul_mat(k_b, b.permute(q_nope, [0, 2, 1, 3])?)?; // [rank, n_tokens, n_head]
     let q_latent = b.permute(q_latent, [0, 2, 1, 3])?; // [rank, n_head, n_tokens]
     let q = b.concat_rows(q_latent, q_rot)?; // [rank + n_rot, n_head, n_tokens]
     let q = b.permute(q, [0, 2, 1, 3])?; // [rank + n_rot, n_tokens, n_head]
-
     let mixed = match s.flash {
         true => with_flash(s, cache, q)?,
         false => with_scores(s, cache, q)?,
     }; // [rank, n_tokens, n_head]
-    let v_b = values(s, &attention.values)?; // [rank, n_value, n_head]
-    let v = b.mul_mat(v_b, mixed)?; // [n_value, n_tokens, n_head]
-    let v = b.cont(b.permute(v, [0, 2, 1, 3])?)?; // [n_value, n_head, n_tokens]
-    let v = b.reshape(v, [c.n_value as i64 * n_head, n_tokens, 1, 1])?;
-    b.mul_mat(s.w(attention.output), v)
+    let v = b.mul_mat(values(s, &attention.values)?, mixed)?; // [n_value, n_tokens, n_head]
+    b.cont(b.permute(v, [0, 2, 1, 3])?)
+}
+
+/// Keys and values of all heads are made from the latent vectors, for attention as it is without latent
+/// ones: some four times less work for each pair of tokens, and so much more before it that it takes many
+/// tokens at once to pay. Same shapes as [`absorbed`].
+fn unabsorbed<'b>(
+    s: &Step<'_, 'b>,
+    attention: &Attention,
+    cache: Tensor<'b>,
+    q_nope: Tensor<'b>,
+    q_rot: Tensor<'b>,
+) -> Result<Tensor<'b>, OpError> {
+    let (b, c) = (s.b, s.config);
+    let [rank, n_nope, n_rot, n_value, n_head, n_kv] =
+        [c.kv_lora_rank, c.n_nope(), c.n_rot, c.n_value, c.n_head, s.n_kv].map(|n| n as i64);
+    let row = cache.nb()[1];
+    let cells = b.to_f32(b.view(cache, [rank + n_rot, n_kv, 1, 1], [row, row * s.n_kv, row * s.n_kv], 0)?)?;
+    let [_, row, all, _] = cells.nb();
+    let latent = b.cont(b.view(cells, [rank, n_kv, 1, 1], [row, all, all], 0)?)?;
+    let k_rot = b.view(cells, [n_rot, 1, n_kv, 1], [row, row, all], c.kv_lora_rank * size_of::<f32>())?;
+
+    let k_b = b.to_f32(latent_keys(s, attention)?)?;
+    let k_b = b.cont(b.permute(k_b, [1, 0, 2, 3])?)?; // [rank, n_nope, n_head]
+    let k = b.mul_mat(b.reshape(k_b, [rank, n_nope * n_head, 1, 1])?, latent)?;
+    let k = b.reshape(k, [n_nope, n_head, n_kv, 1])?;
+    let k = b.concat_rows(k, b.repeat(k_rot, [n_rot, n_head, n_kv, 1])?)?; // [n_key, n_head, n_kv]
+    let v = match &attention.values {
+        Values::Own { v_b } => {
+            let v_b = b.reshape(s.w(*v_b), [rank, n_value * n_head, 1, 1])?;
+            b.reshape(b.mul_mat(v_b, latent)?, [n_value, n_head, n_kv, 1])?
+        }
+        Values::Joint { .. } => {
+            let v_b = values(s, &attention.values)?; // [rank, n_value, n_head]
+            let latent = b.repeat(latent, [rank, n_kv, n_head, 1])?;
+            b.permute(b.mul_mat(v_b, latent)?, [0, 2, 1, 3])?
+        }
+    }; // [n_value, n_head, n_kv]
+    let q = b.concat_rows(q_nope, q_rot)?; // [n_key, n_head, n_tokens]
+    let by_head = |x| b.permute(x, [0, 2, 1, 3]);
+    b.flash_attn(by_head(q)?, by_head(k)?, by_head(v)?, s.mask, c.attention_scale())
+}
+
+/// Into the latent space, for each head: [n_nope, rank, n_head].
+fn latent_keys<'b>(s: &Step<'_, 'b>, attention: &Attention) -> Result<Tensor<'b>, OpError> {
+    let c = s.config;
+    s.b.reshape(s.w(attention.k_b), [c.n_nope() as i64, c.kv_lora_rank as i64, c.n_head as i64, 1])
 }
 
 /// The parts without and with position: [n_nope, n_head, n_tokens], [n_rot, n_head, n_tokens].

@@ -22,6 +22,7 @@ pub struct Options {
     pub n_threads: usize,
     pub cache_type: CacheType,
     pub flash_attention: bool,
+    pub absorb: Absorb,
     pub routing: Routing,
     /// Take ggml's reference paths instead of its fast ones.
     pub reference: bool,
@@ -35,6 +36,7 @@ impl Options {
             n_threads,
             cache_type: CacheType::default(),
             flash_attention: true,
+            absorb: Absorb::default(),
             routing: Routing::default(),
             reference: false,
         }
@@ -42,8 +44,19 @@ impl Options {
 
     /// The most exact way: F32 cache, attention with its scores in memory, ggml's reference paths.
     pub fn exact(self) -> Options {
-        Options { cache_type: CacheType::F32, flash_attention: false, reference: true, ..self }
+        Options { cache_type: CacheType::F32, flash_attention: false, absorb: Absorb::Always, reference: true, ..self }
     }
+}
+
+/// Whether attention takes queries to the latent space, or makes keys and values of all heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Absorb {
+    /// As is faster for the step.
+    #[default]
+    Auto,
+    Always,
+    /// Needs flash attention.
+    Never,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +120,12 @@ pub struct Fault {
     /// The first layer whose result is not finite; `None` if that of all layers is.
     pub layer: Option<usize>,
 }
+
+/// From so many tokens a step on, making keys and values of all heads pays.
+const MIN_UNABSORBED_TOKENS: usize = 128;
+
+/// Unless they take more memory than this.
+const MAX_EXPANDED_BYTES: usize = 2 << 30;
 
 /// A loaded model with its cache.
 pub struct Forward {
@@ -313,7 +332,8 @@ impl Forward {
         let n_kv = self.cache.n_kv(self.cache.cells.end());
         self.cache.touch(&mut self.cpu, n_kv).map_err(build_error)?;
         let n_outputs = tokens.iter().filter(|token| token.wants_logits).count();
-        self.prepare(StepShape { n_tokens: tokens.len(), n_kv, n_outputs, hidden })?;
+        let absorb = self.absorbs(tokens.len(), n_kv);
+        self.prepare(StepShape { n_tokens: tokens.len(), n_kv, n_outputs, absorb, hidden })?;
         let Some((_, ports)) = &self.loaded else { return Err(StepError::Compute(ComputeError::NoGraph)) };
 
         let ids: Vec<i32> = tokens.iter().map(|token| token.id as i32).collect();
@@ -339,6 +359,20 @@ impl Forward {
             self.cpu.read(*output, &mut values).map(|()| values)
         };
         Ok(ports.hidden.iter().map(&mut read).collect::<Result<_, _>>()?)
+    }
+
+    /// Which form of attention a step takes.
+    fn absorbs(&self, n_tokens: usize, n_kv: usize) -> bool {
+        if !self.options.flash_attention {
+            return true;
+        }
+        let config = &self.config;
+        let expanded = (config.n_key + config.n_value) * config.n_head * n_kv * size_of::<f32>();
+        match self.options.absorb {
+            Absorb::Always => true,
+            Absorb::Never => false,
+            Absorb::Auto => n_tokens < MIN_UNABSORBED_TOKENS || expanded > MAX_EXPANDED_BYTES,
+        }
     }
 
     /// Loads the graph for a step of this shape, unless it is loaded.

@@ -14,5 +14,5 @@ mod step;
 
 pub use cache::CacheType;
 pub use cells::Seq;
-pub use forward::{Fault, Forward, LoadError, Options, StepError, Token};
+pub use forward::{Absorb, Fault, Forward, LoadError, Options, StepError, Token};
 pub use router::Routing;

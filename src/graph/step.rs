@@ -18,6 +18,8 @@ pub(super) struct StepShape {
     pub(super) n_kv: usize,
     /// Tokens whose logits are computed; without any the step ends with the last cells written.
     pub(super) n_outputs: usize,
+    /// Whether queries are taken to the latent space.
+    pub(super) absorb: bool,
     /// Whether what each layer passes on is kept.
     pub(super) hidden: bool,
 }
@@ -52,6 +54,8 @@ pub(super) struct Step<'a, 'b> {
     pub(super) mask: Tensor<'b>,
     pub(super) rope: Rope,
     pub(super) flash: bool,
+    /// Whether queries are taken to the latent space.
+    pub(super) absorb: bool,
     pub(super) routing: Routing,
     layers: &'a [StoreId],
 }
@@ -118,6 +122,7 @@ pub(super) fn build(
             mask: mask_tensor,
             rope: rope(config.n_rot, &config.rope),
             flash: method.flash,
+            absorb: shape.absorb,
             routing: method.routing,
             layers: &cache.layers,
         };
