@@ -1,14 +1,16 @@
 //! What a GGUF file means as a model.
 //!
 //! `class` says what a tensor is for, `hparams` reads the hyperparameters, `soundness` holds tensors
-//! and metadata against each other, `inspect` gathers all of it into a report of plain data. `config` and
-//! `weights` are what a forward pass is made from: strict where the others are lenient.
+//! and metadata against each other, `inspect` gathers all of it into a report of plain data; `scales`
+//! says where blocks keep their floats. `config` and `weights` are what a forward pass is made from: strict
+//! where the others are lenient.
 
 mod class;
 mod config;
 mod finite;
 mod hparams;
 mod inspect;
+mod scales;
 mod soundness;
 mod weights;
 
