@@ -8,14 +8,15 @@
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
 //! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.
+//! - `quantize`: which tensor of a quantised file is stored in which type.
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
 //! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
 //!
 //! Dependencies only fall: `cli` → `engine`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `chat` →
-//! `tokenizer` → `gguf`; `graph` → `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of `gguf` or
-//! `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
+//! `tokenizer` → `gguf`; `graph`, `quantize` → `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of
+//! `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
 
 pub mod catalog;
 pub mod chat;
@@ -26,5 +27,6 @@ pub mod ggml;
 pub mod gguf;
 pub mod graph;
 pub mod model;
+pub mod quantize;
 pub mod text;
 pub mod tokenizer;
