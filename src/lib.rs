@@ -9,13 +9,14 @@
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
 //! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.
 //! - `quantize`: which tensor of a quantised file is stored in which type.
+//! - `synth`: files of random weights with real layer shapes, to measure speed on.
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
 //! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
 //!
 //! Dependencies only fall: `cli` → `engine`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `chat` →
-//! `tokenizer` → `gguf`; `graph`, `quantize` → `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of
+//! `tokenizer` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of
 //! `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
 
 pub mod catalog;
@@ -28,5 +29,6 @@ pub mod gguf;
 pub mod graph;
 pub mod model;
 pub mod quantize;
+pub mod synth;
 pub mod text;
 pub mod tokenizer;

@@ -11,6 +11,7 @@ mod model;
 mod output;
 mod run;
 mod size;
+mod synth;
 mod template_check;
 mod tokenize;
 
@@ -39,6 +40,7 @@ enum Command {
     Tokenize(tokenize::Args),
     Detokenize(detokenize::Args),
     Logits(logits::Args),
+    Synth(synth::Args),
     #[command(hide = true)]
     TemplateCheck(template_check::Args),
 }
@@ -78,6 +80,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
+        Command::Synth(args) => synth::run(&args),
         Command::TemplateCheck(_) => template_check::run(),
     }
 }

@@ -21,5 +21,6 @@ pub use inspect::{
     ClassRow, Detail, Experts, FileRow, Inspection, LayerRow, MetadataRow, ModelFile, RoleToken, TensorRow,
     TokenizerFacts, TypeRow,
 };
+pub(crate) use scales::{Scale, scales};
 pub use soundness::Unsound;
 pub use weights::{Attention, FeedForward, GateUp, Layer, Mixture, Mlp, Query, Values, Weights, WeightsError};

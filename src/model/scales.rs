@@ -79,6 +79,22 @@ impl Scale {
             Scale::F32(_) | Scale::E8M0(_) => None,
         }
     }
+
+    /// Writes the scale into `block`; `None` where it is no f16.
+    pub(crate) fn set_f16_bits(self, block: &mut [u8], bits: u16) -> Option<()> {
+        match self {
+            Scale::F16(at) => *block.get_mut(at..)?.first_chunk_mut()? = bits.to_le_bytes(),
+            Scale::Spread(at) => {
+                let [_, a, _, b, _, c, _, d] = block.get_mut(at..)?.first_chunk_mut()?;
+                let [low, high] = bits.to_le_bytes();
+                for (byte, upper) in [(a, low << 4), (b, low & 0xf0), (c, high << 4), (d, high & 0xf0)] {
+                    *byte = *byte & 0x0f | upper;
+                }
+            }
+            Scale::F32(_) | Scale::E8M0(_) => return None,
+        }
+        Some(())
+    }
 }
 
 /// Whether the f16 at this offset has all exponent bits set.
@@ -89,4 +105,28 @@ pub(super) fn f16_is_bad(block: &[u8], at: usize) -> bool {
 /// Whether the f32 at this offset has all exponent bits set.
 pub(super) fn f32_is_bad(block: &[u8], at: usize) -> bool {
     matches!(block.get(at + 2..at + 4), Some([low, high]) if high & 0x7f == 0x7f && low & 0x80 == 0x80)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_that_is_set_is_read_and_nothing_else_changes() {
+        for ty in TensorType::ALL.iter().copied() {
+            for scale in scales(ty) {
+                let block: Vec<u8> = (0..ty.block_bytes()).map(|i| (i * 37 + 11) as u8).collect();
+                let mut changed = block.clone();
+                if scale.set_f16_bits(&mut changed, 0x5a3c).is_none() {
+                    assert!(matches!(scale, Scale::F32(_) | Scale::E8M0(_)), "{ty}");
+                    continue;
+                }
+                assert_eq!(scale.f16_bits(&changed), Some(0x5a3c), "{ty}");
+                scale.set_f16_bits(&mut changed, scale.f16_bits(&block).unwrap()).unwrap();
+                assert_eq!(changed, block, "{ty}");
+            }
+        }
+        assert_eq!(Scale::F16(3).f16_bits(&[0; 4]), None, "beyond the end");
+        assert_eq!(Scale::Spread(0).set_f16_bits(&mut [0; 7], 1), None);
+    }
 }

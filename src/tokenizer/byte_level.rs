@@ -52,7 +52,7 @@ const CHARS: [char; 256] = {
 };
 
 /// The character that stands for `byte`.
-pub(super) fn char_of(byte: u8) -> char {
+pub(crate) fn char_of(byte: u8) -> char {
     CHARS[usize::from(byte)]
 }
 

@@ -17,6 +17,7 @@ mod special;
 mod split;
 mod vocabulary;
 
+pub(crate) use byte_level::char_of as byte_char;
 pub use decode::{ControlTokens, Decoder, Utf8Stream};
 pub use error::{Error, OpenError, UnknownToken};
 pub use parts::{BOS, EOS, Parts, Roles};
