@@ -122,7 +122,7 @@ pub struct Fault {
 }
 
 /// From so many tokens a step on, making keys and values of all heads pays.
-const MIN_UNABSORBED_TOKENS: usize = 128;
+const MIN_UNABSORBED_TOKENS: usize = 256;
 
 /// Unless they take more memory than this.
 const MAX_EXPANDED_BYTES: usize = 2 << 30;
