@@ -3,7 +3,7 @@
 //! `class` says what a tensor is for, `hparams` reads the hyperparameters, `soundness` holds tensors
 //! and metadata against each other, `inspect` gathers all of it into a report of plain data; `scales`
 //! says where blocks keep their floats. `config` and `weights` are what a forward pass is made from: strict
-//! where the others are lenient.
+//! where the others are lenient. `traffic` counts what a token reads.
 
 mod class;
 mod config;
@@ -12,6 +12,7 @@ mod hparams;
 mod inspect;
 mod scales;
 mod soundness;
+mod traffic;
 mod weights;
 
 pub use class::{Class, Role};
@@ -23,4 +24,5 @@ pub use inspect::{
 };
 pub(crate) use scales::{Scale, scales};
 pub use soundness::Unsound;
+pub use traffic::Traffic;
 pub use weights::{Attention, FeedForward, GateUp, Layer, Mixture, Mlp, Query, Values, Weights, WeightsError};
