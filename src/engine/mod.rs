@@ -6,10 +6,12 @@
 //!
 //! - `worker`: the token loop; `slots`: which sequence a request gets; `answer`: tokens to text.
 //! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
+//! - [`bench`]: how fast all that is.
 //!
 //! This room knows no HTTP and no terminal.
 
 mod answer;
+pub mod bench;
 mod request;
 pub mod sampler;
 mod slots;
@@ -18,11 +20,13 @@ mod threads;
 mod worker;
 
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seq, StepError, Token};
+pub use crate::model::Traffic;
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
 pub use threads::physical_cores;
 
-use crate::gguf::{self, Gguf};
+use crate::gguf::{self, Gguf, TensorInfo};
 use crate::graph;
+use crate::model::{Config, ConfigError};
 use crate::tokenizer::{self, Tokenizer};
 use answer::AnswerText;
 use sampler::Sampler;
@@ -64,6 +68,8 @@ impl Options {
 #[derive(Debug, Clone)]
 pub struct Info {
     pub path: PathBuf,
+    /// The first of the model's files.
+    pub first_file: PathBuf,
     /// `general.name`
     pub name: Option<String>,
     /// `tokenizer.chat_template`
@@ -74,8 +80,15 @@ pub struct Info {
     pub n_layer: usize,
     pub n_batch: usize,
     pub n_threads: usize,
+    pub cache_type: CacheType,
+    pub routing: Routing,
+    pub flash_attention: bool,
     /// Bytes of the model's files.
     pub n_bytes: u64,
+    /// Bytes of weights that one token reads.
+    pub traffic: Traffic,
+    /// Bytes of cache that one token takes.
+    pub cached_bytes_per_token: u64,
     /// Tensors that the forward pass does not use.
     pub unused_tensors: Vec<String>,
 }
@@ -118,6 +131,7 @@ impl Engine {
         let text = |key: &str| gguf.metadata().get::<&str>(key).ok().flatten().map(str::to_owned);
         let info = Info {
             path: path.to_owned(),
+            first_file: gguf.shards().first().map_or(path, |shard| shard.path()).to_owned(),
             name: text("general.name"),
             chat_template: text("tokenizer.chat_template"),
             n_ctx: forward.options().n_ctx,
@@ -126,7 +140,12 @@ impl Engine {
             n_layer: forward.config().n_layer,
             n_batch: forward.options().n_batch,
             n_threads: forward.options().n_threads,
+            cache_type: forward.options().cache_type,
+            routing: forward.options().routing,
+            flash_attention: forward.options().flash_attention,
             n_bytes: gguf.n_bytes(),
+            traffic: traffic(&gguf, &forward),
+            cached_bytes_per_token: forward.cached_bytes_per_token() as u64,
             unused_tensors: forward.unused_tensors().to_vec(),
         };
         let (commands, receiver) = mpsc::channel();
@@ -207,8 +226,20 @@ impl Drop for Engine {
     }
 }
 
+/// The context that the model at `path` was made for, from its header alone.
+pub fn trained_context(path: &Path) -> Result<usize, OpenError> {
+    let in_file = |error: ConfigError| OpenError::Load { path: path.to_owned(), error: error.into() };
+    Ok(Config::read(Gguf::open(path)?.metadata()).map_err(in_file)?.n_ctx_train)
+}
+
+fn traffic(gguf: &Gguf, forward: &Forward) -> Traffic {
+    let is_used = |info: &&TensorInfo| !forward.unused_tensors().contains(&info.name);
+    let tensors: Vec<&TensorInfo> = gguf.tensors().map(|tensor| tensor.info).filter(is_used).collect();
+    Traffic::of(&tensors, forward.config())
+}
+
 fn load(gguf: &Arc<Gguf>, options: &Options) -> Result<Forward, LoadError> {
-    let n_ctx_train = crate::model::Config::read(gguf.metadata())?.n_ctx_train;
+    let n_ctx_train = Config::read(gguf.metadata())?.n_ctx_train;
     let n_ctx = options.n_ctx.unwrap_or(n_ctx_train.min(Options::DEFAULT_CONTEXT));
     let n_threads = options.n_threads.unwrap_or_else(physical_cores);
     let mut graph = graph::Options {

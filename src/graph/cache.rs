@@ -104,6 +104,11 @@ impl Cache {
         self.cells.of(seq).count()
     }
 
+    /// Bytes of one token, in all layers.
+    pub(super) fn token_bytes(&self) -> usize {
+        self.layers.len() * self.row_bytes
+    }
+
     pub(super) fn n_bytes(&self) -> usize {
         self.store.n_owned_bytes()
     }

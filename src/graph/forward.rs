@@ -186,6 +186,11 @@ impl Forward {
         self.store.n_owned_bytes() + self.cache.n_bytes() + self.cpu.n_bytes()
     }
 
+    /// Bytes of cache that a token takes.
+    pub fn cached_bytes_per_token(&self) -> usize {
+        self.cache.token_bytes()
+    }
+
     /// Tokens for which there is room.
     pub fn n_free(&self) -> usize {
         self.cache.cells.n_free()
