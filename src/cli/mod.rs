@@ -3,6 +3,7 @@
 //! stdout carries the answer and nothing else; messages, progress and errors go to stderr. Nothing
 //! here knows a tensor.
 
+mod bench;
 mod detokenize;
 mod input;
 mod inspect;
@@ -41,6 +42,7 @@ enum Command {
     Detokenize(detokenize::Args),
     Logits(logits::Args),
     Synth(synth::Args),
+    Bench(bench::Args),
     #[command(hide = true)]
     TemplateCheck(template_check::Args),
 }
@@ -81,6 +83,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Detokenize(args) => detokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::TemplateCheck(_) => template_check::run(),
     }
 }

@@ -9,6 +9,13 @@ pub(super) struct ModelOptions {
     /// Tokens of context [default: the model's own, at most 32768]
     #[arg(short = 'c', long = "context", value_name = "N")]
     context: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeOptions,
+}
+
+/// All but the size of the context.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ComputeOptions {
     /// Threads to compute with [default: one a physical core]
     #[arg(short, long, value_name = "N")]
     threads: Option<usize>,
@@ -45,8 +52,18 @@ enum RoutingArg {
 
 impl ModelOptions {
     pub(super) fn engine_options(&self) -> engine::Options {
+        self.compute.engine_options(self.context)
+    }
+
+    pub(super) fn open(&self, path: &Path) -> Result<Engine, engine::OpenError> {
+        Engine::open(path, &self.engine_options())
+    }
+}
+
+impl ComputeOptions {
+    pub(super) fn engine_options(&self, n_ctx: Option<usize>) -> engine::Options {
         engine::Options {
-            n_ctx: self.context,
+            n_ctx,
             n_batch: self.batch,
             n_threads: self.threads,
             n_parallel: None,
@@ -64,9 +81,5 @@ impl ModelOptions {
             no_flash_attention: self.no_flash_attention,
             exact: false,
         }
-    }
-
-    pub(super) fn open(&self, path: &Path) -> Result<Engine, engine::OpenError> {
-        Engine::open(path, &self.engine_options())
     }
 }

@@ -10,6 +10,15 @@ pub(super) fn binary(bytes: u64) -> String {
     }
 }
 
+/// `10.863 GB`, as speeds and the traffic they limit are counted.
+pub(super) fn decimal(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    match UNITS.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{:.3} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// `250,380,123,456`.
 pub(super) fn exact(n: u64) -> String {
     let digits = n.to_string();
@@ -43,6 +52,9 @@ mod tests {
         assert_eq!(binary(1023), "1023 B");
         assert_eq!(binary(1536), "1.50 KiB");
         assert_eq!(binary(250_380_000_000), "233.18 GiB");
+        assert_eq!(decimal(999), "999 B");
+        assert_eq!(decimal(70_272), "70.272 kB");
+        assert_eq!(decimal(10_863_400_000), "10.863 GB");
         assert_eq!(exact(0), "0");
         assert_eq!(exact(123), "123");
         assert_eq!(exact(1234), "1,234");

@@ -1,0 +1,148 @@
+//! `cachalot bench`: how fast a model is on this machine.
+//!
+//! `report` is what was measured, as data and as tables. The clock is the engine's.
+
+mod report;
+
+use super::model::ComputeOptions;
+use super::output::{answer, json, message};
+use crate::engine::bench::{Test, first_token, machine};
+use crate::engine::{Engine, trained_context};
+use crate::exit::BadInput;
+use report::{Load, Report};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Measure how fast a model is on this machine
+///
+/// Prompts are random tokens, computed from an empty cache. Generation is a token at a time, each with its
+/// logits, behind --depth cached tokens; which token comes next is random, and sampling is not measured. Each
+/// measurement is made once without counting, then --repetitions times.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    model: PathBuf,
+    /// Lengths of prompts, in tokens
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "128,512", value_parser = count())]
+    prompt: Vec<u32>,
+    /// Tokens to generate
+    #[arg(short = 'n', long, value_name = "N", default_value = "32", value_parser = count())]
+    generate: u32,
+    /// Cached tokens behind which they are generated
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "0,4096", value_parser = depth())]
+    depth: Vec<u32>,
+    /// How often each measurement is made
+    #[arg(short, long, value_name = "N", default_value = "3", value_parser = count())]
+    repetitions: u32,
+    /// Measure prompts only, or generation only
+    #[arg(long, value_name = "WHAT")]
+    only: Option<Only>,
+    /// Bandwidth of the memory, in GB/s, where it need not be measured
+    #[arg(long, value_name = "GB/S", value_parser = gigabytes)]
+    bandwidth: Option<f64>,
+    /// Print the report as JSON, with every measurement
+    #[arg(long)]
+    json: bool,
+    /// Say nothing while measuring
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    options: ComputeOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    Prompt,
+    Generation,
+}
+
+fn count() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+fn depth() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..)
+}
+
+fn gigabytes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(n) if n > 0.0 && f64::is_finite(n) => Ok(n),
+        _ => Err("not a number above 0".to_owned()),
+    }
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    let tests = tests(args);
+    let n_ctx = context(args, &tests)?;
+    let say = |text: &str| {
+        if args.quiet {
+        } else {
+            message(text)
+        }
+    };
+
+    say("loading the model");
+    let (engine, load) = load(args, n_ctx)?;
+    say("measuring the memory");
+    let n_threads = engine.info().n_threads;
+    let bandwidth = args.bandwidth.map_or_else(|| machine::read_bandwidth(n_threads), |gb| gb * 1e9);
+    let mut report = Report::new(engine.info(), load, bandwidth, args.repetitions as usize);
+    for test in tests {
+        say(&format!("measuring {}", report::title(test)));
+        report.add(test, &measure(&engine, test, args.repetitions as usize)?);
+    }
+    match args.json {
+        true => json(&report)?,
+        false => answer(report.text().as_bytes())?,
+    }
+    Ok(())
+}
+
+/// Each once, in the order in which they are asked for.
+fn tests(args: &Args) -> Vec<Test> {
+    let prompts = args.prompt.iter().map(|n| Test::Prompt { n: *n as usize });
+    let generation = |depth: &u32| Test::Generation { n: args.generate as usize, depth: *depth as usize };
+    let prompts = prompts.filter(|_| args.only != Some(Only::Generation));
+    let generations = args.depth.iter().map(generation).filter(|_| args.only != Some(Only::Prompt));
+    let mut tests = Vec::new();
+    for test in prompts.chain(generations) {
+        if !tests.contains(&test) {
+            tests.push(test);
+        }
+    }
+    tests
+}
+
+/// What the longest test needs, unless it is more than the model was made for.
+fn context(args: &Args, tests: &[Test]) -> anyhow::Result<usize> {
+    let Some(longest) = tests.iter().copied().max_by_key(|test| test.n_ctx()) else {
+        return Err(BadInput::Argument("there is nothing to measure".to_owned()).into());
+    };
+    let (needed, trained) = (longest.n_ctx(), trained_context(&args.model)?);
+    if needed > trained {
+        let what = report::title(longest);
+        let text = format!("{what} needs {needed} tokens of context, but the model was made for {trained}");
+        return Err(BadInput::Argument(text).into());
+    }
+    // The first token follows the shortest prompt, measured or not.
+    Ok(needed.max(shortest(args)))
+}
+
+fn shortest(args: &Args) -> usize {
+    args.prompt.iter().min().map_or(1, |n| *n as usize)
+}
+
+/// Opens the model and computes the first token of an answer to the shortest prompt.
+fn load(args: &Args, n_ctx: usize) -> anyhow::Result<(Engine, Load)> {
+    let n = shortest(args);
+    let start = Instant::now();
+    let engine = Engine::open(&args.model, &args.options.engine_options(Some(n_ctx)))?;
+    let load = start.elapsed();
+    engine.with_forward(move |forward| first_token(forward, n))??;
+    let first_token = start.elapsed();
+    Ok((engine, Load::new(load, first_token, n)))
+}
+
+fn measure(engine: &Engine, test: Test, repetitions: usize) -> anyhow::Result<Vec<Duration>> {
+    Ok(engine.with_forward(move |forward| test.measure(forward, repetitions))??)
+}
