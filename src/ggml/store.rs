@@ -1,12 +1,13 @@
 //! Tensors whose data stays: weights in a mapped file, converted weights, caches.
 
+use super::memory::Memory;
 use super::tensor::{Context, Ne, OutOfMemory, Tensor};
 use crate::gguf::{Gguf, Shape, TensorType};
 use ggml_sys::{ggml_backend_buffer, ggml_tensor};
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What ggml's CPU backend wants of an address: `TENSOR_ALIGNMENT`.
 const ALIGNMENT: usize = 32;
@@ -15,16 +16,33 @@ const ALIGNMENT: usize = 32;
 pub struct Store {
     context: Context,
     tensors: Vec<Stored>,
-    /// Freed before the mapping that some of them lie in.
+    /// Freed before what they lie in.
     buffers: Vec<Buffer>,
+    memory: Vec<Memory>,
     gguf: Option<Arc<Gguf>>,
     n_owned_bytes: usize,
+    /// Held by whoever reads or writes data while the store is shared.
+    data: RwLock<()>,
 }
 
-// SAFETY: descriptions and mapped weights are only read. What is written are owned tensors, by the one
-// graph that computes, or through `&mut self`.
+// SAFETY: no thread is tied to what a store holds.
 unsafe impl Send for Store {}
+// SAFETY: descriptions are only read, by all who hold the store. Data is read and written under the lock
+// `data`: by computations, which take it for each store of their graph, and by the methods here.
 unsafe impl Sync for Store {}
+
+/// What a graph does with the data of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Use {
+    Read,
+    Write,
+}
+
+/// The data of a store, for as long as this lives: shared with other readers, or for one alone.
+pub(super) enum Access<'a> {
+    Read { _guard: RwLockReadGuard<'a, ()> },
+    Write { _guard: RwLockWriteGuard<'a, ()> },
+}
 
 #[derive(Clone, Copy)]
 struct Stored {
@@ -66,7 +84,8 @@ impl Store {
     /// A store for at most `capacity` tensors, of which those added by [`Store::map`] are `gguf`'s.
     pub fn new(capacity: usize, gguf: Option<Arc<Gguf>>) -> Result<Store, StoreError> {
         let context = Context::new(capacity, 0)?;
-        Ok(Store { context, tensors: Vec::new(), buffers: Vec::new(), gguf, n_owned_bytes: 0 })
+        let (tensors, buffers, memory) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Store { context, tensors, buffers, memory, gguf, n_owned_bytes: 0, data: RwLock::default() })
     }
 
     /// Adds a tensor of the file, in the file's layout. Its data stays where it is mapped, unless its
@@ -82,14 +101,13 @@ impl Store {
             write_to(ptr, 0, tensor.data)?;
         } else {
             let data = tensor.data.as_ptr().cast_mut().cast::<c_void>();
-            // SAFETY: the data is `gguf`'s, which this store keeps; weights are never written.
-            let buffer = unsafe { ggml_sys::ggml_backend_cpu_buffer_from_ptr(data, tensor.data.len()) };
-            self.place(ptr, buffer, tensor.data.len())?;
+            // SAFETY: the data is `gguf`'s, which this store keeps; what is not owned is not written.
+            unsafe { self.place(ptr, data, tensor.data.len())? };
         }
         Ok(self.push(Stored { ptr, owned }, name))
     }
 
-    /// Adds a tensor with memory of its own. What is in it is not defined before it is written.
+    /// Adds a tensor with memory of its own, which holds zeros.
     pub fn add(&mut self, name: &str, ty: TensorType, shape: &Shape) -> Result<StoreId, StoreError> {
         let ptr = self.describe(ty, shape)?;
         self.allocate(ptr)?;
@@ -108,22 +126,36 @@ impl Store {
     pub fn read(&self, id: StoreId, offset: usize, out: &mut [u8]) -> Result<(), StoreError> {
         let tensor = self.get(id);
         within(tensor, offset, out.len())?;
+        let _access = self.access(Use::Read);
         // SAFETY: the range is within the tensor, whose buffer is alive.
         unsafe { ggml_sys::ggml_backend_tensor_get(tensor.as_ptr(), out.as_mut_ptr().cast(), offset, out.len()) };
         Ok(())
     }
 
-    /// Sets bytes of a tensor that was made by [`Store::add`] to zero. For a store that graphs share,
-    /// whoever computes them is who may call this.
+    /// Sets bytes of a tensor that was made by [`Store::add`] to zero, once no computation uses the store.
     pub(super) fn zero(&self, id: StoreId, range: Range<usize>) -> Result<(), StoreError> {
         let tensor = self.get(id);
         if !self.tensors[id.0].owned {
             return Err(StoreError::ReadOnly);
         }
         within(tensor, range.start, range.len())?;
+        let _access = self.access(Use::Write);
         // SAFETY: the range is within the tensor, whose buffer is alive and ours.
         unsafe { ggml_sys::ggml_backend_tensor_memset(tensor.as_ptr(), 0, range.start, range.len()) };
         Ok(())
+    }
+
+    /// Waits until the data can be had.
+    pub(super) fn access(&self, usage: Use) -> Access<'_> {
+        match usage {
+            Use::Read => Access::Read { _guard: self.data.read().unwrap_or_else(PoisonError::into_inner) },
+            Use::Write => Access::Write { _guard: self.data.write().unwrap_or_else(PoisonError::into_inner) },
+        }
+    }
+
+    /// Whether the tensor's memory is ours to write; `None` if the tensor is not in this store.
+    pub(super) fn is_owned(&self, tensor: Tensor<'_>) -> Option<bool> {
+        self.tensors.iter().find(|stored| stored.ptr == tensor.as_non_null()).map(|stored| stored.owned)
     }
 
     pub fn get(&self, id: StoreId) -> Tensor<'_> {
@@ -151,7 +183,7 @@ impl Store {
         if shape.n_bytes(ty).is_none_or(|bytes| bytes == 0) {
             return Err(error);
         }
-        if !self.context.has_room() {
+        if !self.context.has_room(1) {
             return Err(StoreError::Full);
         }
         // SAFETY: the shape fits the type, and the context has room.
@@ -162,27 +194,26 @@ impl Store {
     fn allocate(&mut self, ptr: NonNull<ggml_tensor>) -> Result<(), StoreError> {
         // SAFETY: the tensor is ours.
         let bytes = unsafe { ggml_sys::ggml_nbytes(ptr.as_ptr()) };
-        // SAFETY: the buffer type is static.
-        let buffer =
-            unsafe { ggml_sys::ggml_backend_buft_alloc_buffer(ggml_sys::ggml_backend_cpu_buffer_type(), bytes) };
-        self.place(ptr, buffer, bytes)?;
+        let memory = Memory::zeroed(bytes)?;
+        // SAFETY: this store keeps the memory, which has the tensor's size.
+        unsafe { self.place(ptr, memory.as_ptr(), bytes)? };
+        self.memory.push(memory);
         self.n_owned_bytes += bytes;
         Ok(())
     }
 
-    /// Puts the tensor at the start of `buffer`.
-    fn place(
-        &mut self,
-        ptr: NonNull<ggml_tensor>,
-        buffer: *mut ggml_backend_buffer,
-        bytes: usize,
-    ) -> Result<(), StoreError> {
+    /// Has the tensor's data lie at `data`.
+    ///
+    /// # Safety
+    /// The store keeps the `bytes` bytes there, which are as many as the tensor has.
+    unsafe fn place(&mut self, ptr: NonNull<ggml_tensor>, data: *mut c_void, bytes: usize) -> Result<(), StoreError> {
+        // SAFETY: `data` is aligned: the file's was looked at, and memory of our own is.
+        let buffer = unsafe { ggml_sys::ggml_backend_cpu_buffer_from_ptr(data, bytes) };
         let buffer = Buffer(NonNull::new(buffer).ok_or(OutOfMemory { bytes })?);
         // SAFETY: the buffer is as large as the tensor, which has no data yet.
         unsafe {
-            let base = ggml_sys::ggml_backend_buffer_get_base(buffer.0.as_ptr());
             ggml_sys::ggml_backend_buffer_set_usage(buffer.0.as_ptr(), ggml_sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-            ggml_sys::ggml_backend_tensor_alloc(buffer.0.as_ptr(), ptr.as_ptr(), base);
+            ggml_sys::ggml_backend_tensor_alloc(buffer.0.as_ptr(), ptr.as_ptr(), data);
         }
         self.buffers.push(buffer);
         Ok(())

@@ -3,49 +3,61 @@
 //! A context holds descriptions of tensors, never their data. Tensors are handles that cannot outlive
 //! their context; what may be asked of one is asked of the description, which nothing changes any more.
 
+use super::memory::Memory;
 use crate::gguf::TensorType;
 use ggml_sys::{ggml_context, ggml_tensor};
 use std::cell::Cell;
 use std::ffi::CString;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 /// Dimensions in ggml order; those not used are 1.
 pub type Ne = [i64; 4];
 
 /// Memory for the descriptions of tensors and graphs.
-pub(super) struct Context(NonNull<ggml_context>);
+pub(super) struct Context {
+    ptr: NonNull<ggml_context>,
+    /// What the context lies in.
+    _memory: Memory,
+}
 
-// SAFETY: a context is memory with descriptions; no thread is tied to it. Shared, it is only read:
-// everything that allocates in it takes the one builder that owns it.
+// SAFETY: a context is memory with descriptions; no thread is tied to it.
 unsafe impl Send for Context {}
+// SAFETY: shared, it is only read: everything that allocates in it takes the one builder that owns it, or
+// the store that owns it by `&mut`.
 unsafe impl Sync for Context {}
 
 impl Context {
-    /// A context with room for `n_tensors` descriptions and `more` bytes.
+    /// A context with room for `n_tensors` descriptions, exactly, and `more` bytes, which are taken first.
     pub(super) fn new(n_tensors: usize, more: usize) -> Result<Context, OutOfMemory> {
-        // SAFETY: the function only returns a number.
-        let overhead = unsafe { ggml_sys::ggml_tensor_overhead() };
-        let bytes = n_tensors.checked_mul(overhead).and_then(|bytes| bytes.checked_add(more));
-        let mem_size = bytes.and_then(|bytes| bytes.checked_add(1024)).ok_or(OutOfMemory { bytes: usize::MAX })?;
-        let params = ggml_sys::ggml_init_params { mem_size, mem_buffer: ptr::null_mut(), no_alloc: true };
-        // SAFETY: without a buffer of ours ggml allocates its own, or returns null.
-        NonNull::new(unsafe { ggml_sys::ggml_init(params) }).map(Context).ok_or(OutOfMemory { bytes: mem_size })
+        let none = OutOfMemory { bytes: usize::MAX };
+        let bytes = n_tensors.checked_mul(overhead()).and_then(|bytes| bytes.checked_add(more)).ok_or(none)?;
+        let memory = Memory::zeroed(bytes)?;
+        // ggml takes a size of 0 for one that is not given.
+        let params = ggml_sys::ggml_init_params { mem_size: bytes.max(1), mem_buffer: memory.as_ptr(), no_alloc: true };
+        // SAFETY: the memory is as large as is said, aligned, and kept with the context.
+        let ptr = unsafe { ggml_sys::ggml_init(params) };
+        Ok(Context { ptr: NonNull::new(ptr).ok_or(OutOfMemory { bytes })?, _memory: memory })
     }
 
     pub(super) fn as_ptr(&self) -> *mut ggml_context {
-        self.0.as_ptr()
+        self.ptr.as_ptr()
     }
 
-    /// Whether the description of one more tensor fits; ggml ends the process where it does not.
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether the descriptions of `n` more tensors fit; ggml ends the process where they do not.
+    pub(super) fn has_room(&self, n: usize) -> bool {
         // SAFETY: the context is alive.
-        unsafe {
-            let (used, size) = (ggml_sys::ggml_used_mem(self.as_ptr()), ggml_sys::ggml_get_mem_size(self.as_ptr()));
-            used + 2 * ggml_sys::ggml_tensor_overhead() <= size
-        }
+        let (used, size) =
+            unsafe { (ggml_sys::ggml_used_mem(self.as_ptr()), ggml_sys::ggml_get_mem_size(self.as_ptr())) };
+        n.checked_mul(overhead()).and_then(|bytes| bytes.checked_add(used)).is_some_and(|end| end <= size)
     }
+}
+
+/// Bytes of a tensor's description.
+fn overhead() -> usize {
+    // SAFETY: the function only returns a number.
+    unsafe { ggml_sys::ggml_tensor_overhead() }
 }
 
 impl Drop for Context {
@@ -136,8 +148,33 @@ impl<'c> Tensor<'c> {
         self.nb()[0] > self.nb()[1]
     }
 
-    /// Gives the tensor a name, which ggml's messages then carry.
-    pub fn named(self, name: &str) -> Self {
+    /// Whether it is the result of an operation, views included, and not data from elsewhere.
+    pub(super) fn is_computed(self) -> bool {
+        // SAFETY: alive by construction.
+        unsafe { (*self.as_ptr()).op != ggml_sys::GGML_OP_NONE }
+    }
+
+    /// The tensor that this one is a view of, through all views between.
+    pub(super) fn root(self) -> Tensor<'c> {
+        // SAFETY: alive by construction; ggml keeps the last of all tensors viewed, which live as long.
+        NonNull::new(unsafe { (*self.as_ptr()).view_src }).map_or(self, |ptr| Tensor { ptr, context: PhantomData })
+    }
+
+    pub(super) fn is_view(self) -> bool {
+        self.root().ptr != self.ptr
+    }
+
+    /// Where in its root's data a view begins.
+    pub(super) fn view_offset(self) -> usize {
+        // SAFETY: alive by construction.
+        unsafe { (*self.as_ptr()).view_offs }
+    }
+
+    /// Gives the tensor a name, which ggml's messages then carry. Whoever calls it has made the tensor:
+    /// one that is shared must not be written.
+    pub(super) fn named(self, name: &str) -> Self {
+        // ggml itself names what has no name, when it is shared already.
+        let name = if name.is_empty() { "tensor" } else { name };
         let name: Vec<u8> = name.bytes().filter(|byte| *byte != 0).collect();
         if let Ok(name) = CString::new(name) {
             // SAFETY: ggml copies at most 63 bytes of a NUL-terminated string.

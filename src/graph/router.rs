@@ -20,9 +20,6 @@ pub enum Routing {
 /// What the normaliser of the weights cannot be less than in llama.cpp: F16's smallest normal number.
 const PLAIN_MIN_SUM: f32 = 6.103_515_6e-5;
 
-/// No score comes near it, and a sum of two is a number.
-const LARGEST_SCORE: f32 = 1e30;
-
 /// Of each token: its experts, and their weights.
 pub(super) struct Routed<'b> {
     /// I32 [n_used, n_tokens]
@@ -44,12 +41,10 @@ pub(super) fn route<'b>(
         Gating::Sigmoid => b.sigmoid(logits)?,
         Gating::Softmax => b.soft_max(logits)?,
     }; // [n_expert, n_tokens]
-    let scores = match bias {
+    let mut scores = match bias {
         Some(bias) => b.add(probs, bias)?,
-        None => b.cont(probs)?,
+        None => probs,
     };
-    // A damaged model may compute NaN, which must not be sorted. It stays in the weights, and shows.
-    let mut scores = b.clamp_in_place(scores, -LARGEST_SCORE, LARGEST_SCORE)?;
     if let Some((n_group, n_group_used, score)) = groups(experts, routing) {
         scores = keep_best_groups(b, scores, n_group, n_group_used, score)?;
     }
@@ -62,7 +57,7 @@ pub(super) fn route<'b>(
         // Against a division by zero: the reference adds 1e-20.
         let sum = match routing {
             Routing::DeepSeek => b.scale_bias(sum, 1.0, 1e-20)?,
-            Routing::Plain => b.clamp_in_place(sum, PLAIN_MIN_SUM, f32::MAX)?,
+            Routing::Plain => b.at_least(sum, PLAIN_MIN_SUM)?,
         };
         weights = b.reshape(b.div(flat, sum)?, [1, n_used, n_tokens, 1])?;
     }

@@ -136,7 +136,6 @@ pub(super) fn build(
             let cache = write_cache(&step, number, &layer.attention, normed)?;
             let is_last = number + 1 == weights.layers.len();
             if is_last && shape.n_outputs == 0 {
-                b.expand(cache)?;
                 return Ok(ports(None, hidden));
             }
             let mut attended = attend(&step, &layer.attention, normed, cache)?;
@@ -155,7 +154,7 @@ pub(super) fn build(
             hidden.push(b.output(x)?);
             hidden.push(b.output(normed)?);
         }
-        let logits = b.mul_mat(step.w(weights.output), normed)?.named("logits");
+        let logits = b.mul_mat(step.w(weights.output), normed)?;
         Ok(ports(Some(b.output(logits)?), hidden))
     })
 }
