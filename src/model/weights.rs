@@ -134,7 +134,7 @@ impl Weights {
     /// Finds all tensors; their data is not read, but for `attn_kv_b`.
     pub fn load(gguf: &Arc<Gguf>, config: &Config) -> Result<(Weights, Arc<Store>), WeightsError> {
         // For each attn_kv_b one more than the file has.
-        let capacity = gguf.tensors().count() + config.n_layer;
+        let capacity = 2 * gguf.tensors().count();
         let store = Store::new(capacity, Some(gguf.clone())).map_err(|error| in_store("weights", error))?;
         let mut loader = Loader { gguf, config, store, seen: HashSet::new() };
         let n_embd = config.n_embd;

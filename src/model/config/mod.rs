@@ -3,8 +3,13 @@
 //! Nothing is guessed later and no dimension is known beforehand; where a file leaves something out, the
 //! rule that fills it in stands here. The tensors' shapes are held against it in `weights`.
 
-use crate::gguf::{FromValue, Metadata, MetadataError, Value};
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use crate::gguf::{Metadata, MetadataError};
 use crate::text::Clipped;
+use keys::Keys;
 
 /// deepseek2, all of it: V2 to V3.1, R1, and others of the same graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,8 +132,10 @@ fn explain(architecture: &str) -> &'static str {
     }
 }
 
-/// Larger dimensions than any model has, and small enough that their products are counted in 64 bits.
-const MAX_DIM: u64 = 1 << 24;
+/// More layers than any model has.
+const MAX_LAYERS: usize = 1024;
+/// More experts than any model has; what is computed beside them grows with their square.
+const MAX_EXPERTS: usize = 1024;
 
 impl Config {
     pub fn read(metadata: Metadata<'_>) -> Result<Config, ConfigError> {
@@ -142,6 +149,9 @@ impl Config {
         let block_count = keys.dim("block_count")?;
         let n_layer = block_count.checked_sub(nextn).filter(|n| *n > 0);
         let n_layer = n_layer.ok_or_else(|| keys.must("block_count", block_count, "no layer is left"))?;
+        if n_layer > MAX_LAYERS {
+            return Err(keys.must("block_count", block_count, "no model is that deep"));
+        }
         let keys = Keys { metadata, n_layer };
         let experts = ExpertConfig::read(&keys)?;
         let n_layer_dense = match experts {
@@ -243,6 +253,9 @@ impl ExpertConfig {
         let Some(n_expert) = keys.optional_dim("expert_count")?.filter(|n| *n > 0) else {
             return Ok(None);
         };
+        if n_expert > MAX_EXPERTS {
+            return Err(keys.must("expert_count", n_expert, "no model has that many"));
+        }
         let n_used = keys.dim("expert_used_count")?;
         let gating = match keys.optional_dim("expert_gating_func")? {
             None | Some(0 | 1) => Gating::Softmax,
@@ -251,12 +264,13 @@ impl ExpertConfig {
                 return Err(keys.must("expert_gating_func", other, "only 1 (softmax) and 2 (sigmoid) are known"));
             }
         };
-        let counts = (keys.optional_dim("expert_group_count")?, keys.optional_dim("expert_group_used_count")?);
-        let (groups, groups_in_file) = match (counts, gating, n_expert) {
-            ((Some(n_group), Some(n_used)), ..) if n_group > 0 => (Some((n_group, n_used)), true),
-            (_, Gating::Sigmoid, 256) => (Some((8, 4)), false),
-            (_, Gating::Softmax, 160) => (Some((8, 3)), false),
-            _ => (None, false),
+        let n_group = keys.optional_dim("expert_group_count")?.filter(|n| *n > 0);
+        let (groups, groups_in_file) = match (n_group, gating, n_expert) {
+            (Some(1), ..) => (None, true),
+            (Some(n_group), ..) => (Some((n_group, keys.dim("expert_group_used_count")?)), true),
+            (None, Gating::Sigmoid, 256) => (Some((8, 4)), false),
+            (None, Gating::Softmax, 160) => (Some((8, 3)), false),
+            (None, ..) => (None, false),
         };
         let score = match gating {
             Gating::Softmax => GroupScore::Best,
@@ -269,7 +283,7 @@ impl ExpertConfig {
             n_shared: keys.optional_dim("expert_shared_count")?.unwrap_or(0),
             n_ff: keys.dim("expert_feed_forward_length")?,
             gating,
-            groups: groups.filter(|groups| groups.n_group > 1),
+            groups,
             groups_in_file,
             norm_weights: keys.optional("expert_weights_norm")?.unwrap_or(false),
             // A scale of 0 is how older files say that there is none.
@@ -299,107 +313,5 @@ impl ExpertConfig {
             return Err(keys.must("expert_used_count", self.n_used, &must));
         }
         Ok(())
-    }
-}
-
-/// The keys of the architecture.
-struct Keys<'a> {
-    metadata: Metadata<'a>,
-    /// Entries of an array that count; 0 while that is not known.
-    n_layer: usize,
-}
-
-impl<'a> Keys<'a> {
-    fn name(key: &str) -> String {
-        format!("deepseek2.{key}")
-    }
-
-    fn must(&self, key: &str, value: impl ToString, must: &str) -> ConfigError {
-        ConfigError::Value { key: Self::name(key), value: value.to_string(), must: must.to_owned() }
-    }
-
-    fn missing(&self, key: &str) -> ConfigError {
-        ConfigError::Missing { key: Self::name(key) }
-    }
-
-    fn optional<T: FromValue<'a>>(&self, key: &str) -> Result<Option<T>, ConfigError> {
-        Ok(self.metadata.get(&Self::name(key))?)
-    }
-
-    /// A value for all layers, or an array of one a layer of which the first `n` count and agree.
-    fn uniform<T: FromValue<'a> + PartialEq + ToString>(&self, key: &str, n: usize) -> Result<Option<T>, ConfigError>
-    where
-        Vec<T>: FromValue<'a>,
-    {
-        if !matches!(self.metadata.value(&Self::name(key)), Some(Value::Array(_))) {
-            return self.optional(key);
-        }
-        let mut values: Vec<T> = self.optional(key)?.unwrap_or_default();
-        if values.len() < n || values.is_empty() {
-            return Err(self.must(key, format!("an array of {}", values.len()), &format!("there are {n} layers")));
-        }
-        values.truncate(n.max(1));
-        let last = values.pop();
-        match (values.iter().find(|value| Some(*value) != last.as_ref()), &last) {
-            (Some(odd), Some(last)) => {
-                let both = format!("{} in one layer and {} in another", odd.to_string(), last.to_string());
-                Err(self.must(key, both, "layers that differ in it are not supported"))
-            }
-            _ => Ok(last),
-        }
-    }
-
-    fn optional_dim(&self, key: &str) -> Result<Option<usize>, ConfigError> {
-        self.uniform::<u32>(key, self.n_layer)?.map(|n| self.bounded(key, n)).transpose()
-    }
-
-    fn bounded(&self, key: &str, n: u32) -> Result<usize, ConfigError> {
-        if u64::from(n) > MAX_DIM {
-            return Err(self.must(key, n, "no model is that large"));
-        }
-        Ok(n as usize)
-    }
-
-    fn dim(&self, key: &str) -> Result<usize, ConfigError> {
-        self.nonzero(key, self.optional_dim(key)?)
-    }
-
-    fn nonzero(&self, key: &str, n: Option<usize>) -> Result<usize, ConfigError> {
-        match n.ok_or_else(|| self.missing(key))? {
-            0 => Err(self.must(key, 0, "it must be at least 1")),
-            n => Ok(n),
-        }
-    }
-
-    /// As `dim`, of the first `n` layers.
-    fn first(&self, key: &str, n: usize) -> Result<usize, ConfigError> {
-        let dim = self.uniform::<u32>(key, n)?.map(|n| self.bounded(key, n)).transpose()?;
-        self.nonzero(key, dim)
-    }
-
-    /// `key`, or `other` where it is absent or 0.
-    fn either(&self, key: &str, other: &str) -> Result<usize, ConfigError> {
-        match self.optional_dim(key)?.filter(|n| *n > 0) {
-            Some(n) => Ok(n),
-            None => self.dim(other),
-        }
-    }
-
-    fn finite(&self, key: &str) -> Result<Option<f32>, ConfigError> {
-        match self.uniform::<f32>(key, self.n_layer)? {
-            Some(x) if !x.is_finite() => Err(self.must(key, x, "it must be a finite number")),
-            x => Ok(x),
-        }
-    }
-
-    fn optional_positive(&self, key: &str) -> Result<Option<f32>, ConfigError> {
-        match self.finite(key)? {
-            Some(x) if x <= 0.0 => Err(self.must(key, x, "it must be greater than 0")),
-            x => Ok(x),
-        }
-    }
-
-    fn positive(&self, key: &str) -> Result<f32, ConfigError> {
-        self.optional_positive(key)?.ok_or_else(|| self.missing(key))
     }
 }
