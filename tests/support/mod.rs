@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod bad_models;
+pub mod draft;
 pub mod models;
 pub mod parity;
 pub mod raw;
