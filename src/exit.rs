@@ -87,6 +87,9 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<CannotWrite>() {
         return Some(Exit::CannotWrite);
     }
+    if cause.is::<CannotRun>() {
+        return Some(Exit::NotFound);
+    }
     if let Some(error) = cause.downcast_ref::<BadInput>() {
         return Some(match error {
             BadInput::Argument(_) => Exit::Usage,
@@ -127,6 +130,14 @@ pub struct ContextFull {
 #[error("{}: {error}", path.display())]
 pub struct CannotWrite {
     pub path: std::path::PathBuf,
+    pub error: std::io::Error,
+}
+
+/// Another program cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot be run: {error}", program.display())]
+pub struct CannotRun {
+    pub program: std::path::PathBuf,
     pub error: std::io::Error,
 }
 

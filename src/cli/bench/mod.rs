@@ -1,7 +1,9 @@
 //! `cachalot bench`: how fast a model is on this machine.
 //!
-//! `report` is what was measured, as data and as tables. The clock is the engine's.
+//! `report` is what was measured, as data and as tables; `peer` is llama-bench, for comparison. The clock is
+//! the engine's.
 
+mod peer;
 mod report;
 
 use super::model::ComputeOptions;
@@ -9,7 +11,8 @@ use super::output::{answer, json, message};
 use crate::engine::bench::{Test, first_token, machine};
 use crate::engine::{Engine, trained_context};
 use crate::exit::BadInput;
-use report::{Load, Report};
+use peer::Peer;
+use report::{Load, Measured, Report};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -40,6 +43,12 @@ pub(super) struct Args {
     /// Bandwidth of the memory, in GB/s, where it need not be measured
     #[arg(long, value_name = "GB/S", value_parser = gigabytes)]
     bandwidth: Option<f64>,
+    /// Measure this llama-bench too, on the same file with the same lengths, in turn with our own
+    #[arg(long, value_name = "LLAMA_BENCH")]
+    against: Option<PathBuf>,
+    /// More flags for it, in one word: "-lm none --repack 0"; one value each
+    #[arg(long, value_name = "FLAGS", requires = "against", allow_hyphen_values = true, default_value = "")]
+    against_args: String,
     /// Print the report as JSON, with every measurement
     #[arg(long)]
     json: bool,
@@ -71,26 +80,41 @@ fn gigabytes(text: &str) -> Result<f64, String> {
     }
 }
 
+/// How often our measurements and the peer's take turns, so that both have what else the machine does.
+const ROUNDS: usize = 2;
+
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let tests = tests(args);
     let n_ctx = context(args, &tests)?;
+    let peer = args.against.as_ref().map(|program| Peer::find(program, &args.against_args)).transpose()?;
     let say = |text: &str| {
-        if args.quiet {
-        } else {
-            message(text)
+        if !args.quiet {
+            message(text);
         }
     };
 
     say("loading the model");
     let (engine, load) = load(args, n_ctx)?;
-    say("measuring the memory");
-    let n_threads = engine.info().n_threads;
-    let bandwidth = args.bandwidth.map_or_else(|| machine::read_bandwidth(n_threads), |gb| gb * 1e9);
-    let mut report = Report::new(engine.info(), load, bandwidth, args.repetitions as usize);
-    for test in tests {
-        say(&format!("measuring {}", report::title(test)));
-        report.add(test, &measure(&engine, test, args.repetitions as usize)?);
+    let bandwidth = || {
+        say("measuring the memory");
+        machine::read_bandwidth(engine.info().n_threads)
+    };
+    let before = args.bandwidth.map_or_else(bandwidth, |gb| gb * 1e9);
+    let mut rows: Vec<Measured> = tests.into_iter().map(Measured::new).collect();
+    let rounds = if peer.is_some() { ROUNDS } else { 1 };
+    for _ in 0..rounds {
+        for row in &mut rows {
+            say(&format!("measuring {}", report::title(row.test)));
+            row.ours.extend(measure(&engine, row.test, args.repetitions as usize)?);
+        }
+        if let Some(peer) = &peer {
+            say(&format!("running {}", peer.name()));
+            measure_peer(peer, &engine, &mut rows, args.repetitions as usize)?;
+        }
     }
+    // What else the machine does may have slowed the first time.
+    let bandwidth = args.bandwidth.map_or_else(|| before.max(bandwidth()), |_| before);
+    let report = Report::new(engine.info(), load, bandwidth, &rows, peer.as_ref());
     match args.json {
         true => json(&report)?,
         false => answer(report.text().as_bytes())?,
@@ -145,4 +169,15 @@ fn load(args: &Args, n_ctx: usize) -> anyhow::Result<(Engine, Load)> {
 
 fn measure(engine: &Engine, test: Test, repetitions: usize) -> anyhow::Result<Vec<Duration>> {
     Ok(engine.with_forward(move |forward| test.measure(forward, repetitions))??)
+}
+
+/// The peer is started once for prompts and once for generation: it tries all combinations.
+fn measure_peer(peer: &Peer, engine: &Engine, rows: &mut [Measured], repetitions: usize) -> anyhow::Result<()> {
+    let is_prompt = |row: &Measured| matches!(row.test, Test::Prompt { .. });
+    for group in rows.chunk_by_mut(|a, b| is_prompt(a) == is_prompt(b)) {
+        let tests: Vec<Test> = group.iter().map(|row| row.test).collect();
+        let times = peer.measure(engine.info(), &tests, repetitions)?;
+        group.iter_mut().zip(times).for_each(|(row, times)| row.peer.extend(times));
+    }
+    Ok(())
 }

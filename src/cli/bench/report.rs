@@ -1,12 +1,21 @@
 //! What was measured, as data and as tables.
 
-use super::super::output::Table;
-use super::super::size;
+use super::peer::Peer;
+use crate::cli::output::Table;
+use crate::cli::size;
 use crate::engine::bench::{Spread, Test, machine};
 use crate::engine::{Info, Routing, Traffic};
 use crate::ggml;
+use crate::text::{Clipped, Escaped};
 use serde::Serialize;
 use std::time::Duration;
+
+/// A test and the times of its repetitions.
+pub(super) struct Measured {
+    pub(super) test: Test,
+    pub(super) ours: Vec<Duration>,
+    pub(super) peer: Vec<Duration>,
+}
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -15,6 +24,8 @@ pub(super) struct Report {
     settings: Settings,
     load: Load,
     traffic: TrafficRow,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<Against>,
     tests: Vec<Row>,
 }
 
@@ -45,7 +56,6 @@ struct Settings {
     cache_type: &'static str,
     flash_attention: bool,
     routing: &'static str,
-    repetitions: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,15 +77,39 @@ struct TrafficRow {
 }
 
 #[derive(Debug, Serialize)]
+struct Against {
+    #[serde(skip)]
+    name: String,
+    program: String,
+    args: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
 struct Row {
     #[serde(flatten)]
     test: Test,
-    /// Of each repetition.
-    seconds: Vec<f64>,
-    tokens_per_second: Option<Spread>,
+    #[serde(flatten)]
+    ours: Times,
     /// Of generation only: what is read for a token, and how fast.
     #[serde(skip_serializing_if = "Option::is_none")]
     reading: Option<Reading>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<Compared>,
+}
+
+#[derive(Debug, Serialize)]
+struct Times {
+    /// Of each repetition.
+    seconds: Vec<f64>,
+    tokens_per_second: Spread,
+}
+
+#[derive(Debug, Serialize)]
+struct Compared {
+    #[serde(flatten)]
+    times: Times,
+    /// Our median in its medians.
+    ratio: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,6 +117,21 @@ struct Reading {
     bytes_per_token: u64,
     gb_s: f64,
     of_bandwidth: f64,
+}
+
+impl Measured {
+    pub(super) fn new(test: Test) -> Measured {
+        Measured { test, ours: Vec::new(), peer: Vec::new() }
+    }
+}
+
+impl Times {
+    /// `None` where there are none.
+    fn of(test: Test, times: &[Duration]) -> Option<Times> {
+        let seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+        let rates: Vec<f64> = seconds.iter().map(|seconds| test.n() as f64 / seconds.max(1e-9)).collect();
+        Some(Times { tokens_per_second: Spread::of(&rates)?, seconds })
+    }
 }
 
 impl Load {
@@ -97,8 +146,8 @@ impl Load {
 
 impl Report {
     /// `bandwidth` in bytes a second.
-    pub(super) fn new(info: &Info, load: Load, bandwidth: f64, repetitions: usize) -> Report {
-        Report {
+    pub(super) fn new(info: &Info, load: Load, bandwidth: f64, rows: &[Measured], peer: Option<&Peer>) -> Report {
+        let mut report = Report {
             model: Model {
                 path: info.path.display().to_string(),
                 name: info.name.clone(),
@@ -123,7 +172,6 @@ impl Report {
                     Routing::DeepSeek => "deepseek",
                     Routing::Plain => "plain",
                 },
-                repetitions,
             },
             load,
             traffic: TrafficRow {
@@ -131,15 +179,24 @@ impl Report {
                 weights: info.traffic.total(),
                 cache_per_token_of_context: info.cached_bytes_per_token,
             },
+            against: peer.map(|peer| Against {
+                name: peer.name(),
+                program: peer.program().display().to_string(),
+                args: peer.args().to_vec(),
+            }),
             tests: Vec::new(),
-        }
+        };
+        report.tests = rows.iter().filter_map(|row| report.row(row)).collect();
+        report
     }
 
-    pub(super) fn add(&mut self, test: Test, times: &[Duration]) {
-        let seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
-        let tokens_per_second = Spread::of(&rates(test, &seconds));
-        let reading = tokens_per_second.and_then(|rate| self.reading(test, rate.mean));
-        self.tests.push(Row { test, seconds, tokens_per_second, reading });
+    fn row(&self, measured: &Measured) -> Option<Row> {
+        let Measured { test, ours, peer } = measured;
+        let ours = Times::of(*test, ours)?;
+        let median = ours.tokens_per_second.median;
+        let compared = |times: Times| Compared { ratio: median / times.tokens_per_second.median, times };
+        let peer = Times::of(*test, peer).map(compared);
+        Some(Row { test: *test, reading: self.reading(*test, ours.tokens_per_second.mean), ours, peer })
     }
 
     /// A token in the middle of those that are generated sees half of them, and what was cached before.
@@ -155,9 +212,9 @@ impl Report {
         let Report { model, machine, settings, load, traffic, .. } = self;
         let mut facts = Table::new(&["", ""]);
         let mut fact = |name: &str, text: String| facts.row([name.to_owned(), text]);
-        let name = model.name.as_deref().unwrap_or("no name");
-        fact("model", format!("{name}, {}, {} layers, {}", size::binary(model.bytes), model.layers, model.path));
-        fact("CPU", format!("{}, {} threads", machine.cpu.as_deref().unwrap_or("unknown"), machine.threads));
+        let (name, path) = (Clipped(model.name.as_deref().unwrap_or("no name")), Escaped(&model.path));
+        fact("model", format!("{name}, {}, {} layers, {path}", size::binary(model.bytes), model.layers));
+        fact("CPU", format!("{}, threads {}", machine.cpu.as_deref().unwrap_or("unknown"), machine.threads));
         fact("memory", format!("{:.1} GB/s read", machine.bandwidth_gb_s));
         fact("ggml", format!("{}, {}", machine.ggml, machine.backends.join(", ")));
         fact("settings", settings.text());
@@ -165,13 +222,17 @@ impl Report {
         fact("load", format!("{:.3} s, files as found", load.seconds));
         let first = format!("{:.3} s, load included, prompt of {}", load.first_token_seconds, load.first_token_prompt);
         fact("first token", first);
-        format!("{}\n{}", facts.render("").trim_start(), self.table())
+        if let Some(against) = &self.against {
+            fact("against", Escaped(&format!("{} {}", against.program, against.args.join(" "))).to_string());
+        }
+        let comparison = self.against.as_ref().map(|against| self.comparison(against)).unwrap_or_default();
+        format!("{}\n{}{comparison}", facts.render("").trim_start(), self.table())
     }
 
     fn table(&self) -> String {
         let mut table = Table::new(&["test", ">tokens/s", ">", ">best", ">GB/s", ">of memory"]);
         for row in &self.tests {
-            let Some(rate) = row.tokens_per_second else { continue };
+            let rate = row.ours.tokens_per_second;
             let (gb_s, part) = match &row.reading {
                 Some(reading) => (format!("{:.2}", reading.gb_s), format!("{:.0} %", 100.0 * reading.of_bandwidth)),
                 None => ("–".to_owned(), "–".to_owned()),
@@ -180,6 +241,16 @@ impl Report {
             table.row([title(row.test), mean, sd, format!("{:.2}", rate.max), gb_s, part]);
         }
         table.render("")
+    }
+
+    fn comparison(&self, against: &Against) -> String {
+        let mut table = Table::new(&["median tokens/s", ">cachalot", &format!(">{}", against.name), ">ratio"]);
+        for row in &self.tests {
+            let Some(Compared { times, ratio }) = &row.peer else { continue };
+            let median = |times: &Times| format!("{:.2}", times.tokens_per_second.median);
+            table.row([title(row.test), median(&row.ours), median(times), format!("{ratio:.2}")]);
+        }
+        format!("\n{}", table.render(""))
     }
 }
 
@@ -218,8 +289,4 @@ pub(super) fn title(test: Test) -> String {
         Test::Generation { n, depth: 0 } => format!("generation {n}"),
         Test::Generation { n, depth } => format!("generation {n} at {depth}"),
     }
-}
-
-fn rates(test: Test, seconds: &[f64]) -> Vec<f64> {
-    seconds.iter().map(|seconds| test.n() as f64 / seconds.max(1e-9)).collect()
 }
