@@ -2,10 +2,10 @@
 
 use super::input::Input;
 use super::model::ModelOptions;
+use super::new_file::NewFile;
 use crate::engine::{Engine, Forward, Seq, StepError, Token};
 use crate::exit::{BadInput, CannotWrite};
 use safetensors::tensor::{Dtype, TensorView};
-use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ impl Positions {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let ids = read_ids(&args.tokens)?;
     let positions = args.positions.of(ids.len())?;
-    refuse_existing(&args.output)?;
+    NewFile::refuse_existing(&args.output)?;
     let mut options = args.options.engine_options();
     options.exact = args.exact;
     options.n_ctx.get_or_insert(ids.len());
@@ -114,18 +114,6 @@ fn read_ids(path: &Path) -> Result<Vec<u32>, BadInput> {
     if ids.is_empty() { Err(input.faulty("there are no tokens in it")) } else { Ok(ids) }
 }
 
-fn refuse_existing(path: &Path) -> Result<(), CannotWrite> {
-    match path.try_exists() {
-        Ok(false) => Ok(()),
-        Ok(true) => {
-            let error = std::io::Error::other("exists already; remove it or write to another name");
-            Err(CannotWrite { path: path.to_owned(), error })
-        }
-        Err(error) => Err(CannotWrite { path: path.to_owned(), error }),
-    }
-}
-
-/// Writes under another name and gives the file its own when it is whole.
 fn write(path: &Path, positions: &[usize], n_vocab: usize, logits: &[f32]) -> anyhow::Result<()> {
     let logits: Vec<u8> = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
     let numbers: Vec<u8> = positions.iter().flat_map(|p| (*p as i32).to_le_bytes()).collect();
@@ -135,16 +123,9 @@ fn write(path: &Path, positions: &[usize], n_vocab: usize, logits: &[f32]) -> an
         ("positions", TensorView::new(Dtype::I32, vec![rows], &numbers)?),
     ];
     let bytes = safetensors::serialize(tensors, None)?;
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = File::create_new(&partial)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&partial, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&partial);
-        CannotWrite { path: path.to_owned(), error }.into()
-    })
+    let mut file = NewFile::create(path)?;
+    file.write_all(&bytes).map_err(|error| CannotWrite { path: path.to_owned(), error })?;
+    Ok(file.finish()?)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod input;
 mod inspect;
 mod logits;
 mod model;
+mod new_file;
 mod output;
 mod run;
 mod size;

@@ -1,0 +1,89 @@
+//! A file that a command writes: it appears under its name when it is whole, and replaces nothing.
+
+use crate::exit::CannotWrite;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// A file in the making, under another name until it is finished; dropped before, it goes.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    path: PathBuf,
+    partial: PathBuf,
+    out: BufWriter<File>,
+    is_finished: bool,
+}
+
+impl NewFile {
+    /// For before the work, not after it.
+    pub(super) fn refuse_existing(path: &Path) -> Result<(), CannotWrite> {
+        let error = match path.try_exists() {
+            Ok(false) => return Ok(()),
+            Ok(true) => io::Error::other("exists already; remove it or write to another name"),
+            Err(error) => error,
+        };
+        Err(CannotWrite { path: path.to_owned(), error })
+    }
+
+    pub(super) fn create(path: &Path) -> Result<NewFile, CannotWrite> {
+        NewFile::refuse_existing(path)?;
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        // One of this name may be what another process is writing, or what an interrupted one has left.
+        match File::create_new(&partial) {
+            Ok(file) => Ok(NewFile { path: path.to_owned(), partial, out: BufWriter::new(file), is_finished: false }),
+            Err(error) => Err(CannotWrite { path: partial, error }),
+        }
+    }
+
+    /// Gives the file its name.
+    pub(super) fn finish(mut self) -> Result<(), CannotWrite> {
+        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
+        let renamed = synced.and_then(|()| fs::rename(&self.partial, &self.path));
+        self.is_finished = renamed.is_ok();
+        renamed.map_err(|error| CannotWrite { path: self.path.clone(), error })
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let names = || fs::read_dir(folder.path()).unwrap().count();
+        let mut file = NewFile::create(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        assert!(!path.exists());
+        drop(file);
+        assert_eq!(names(), 0);
+
+        let mut file = NewFile::create(&path).unwrap();
+        file.write_all(b"whole").unwrap();
+        file.finish().unwrap();
+        assert_eq!((fs::read(&path).unwrap(), names()), (b"whole".to_vec(), 1));
+        assert!(NewFile::create(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
+}
