@@ -11,6 +11,7 @@ mod logits;
 mod model;
 mod new_file;
 mod output;
+mod perplexity;
 mod run;
 mod size;
 mod synth;
@@ -44,6 +45,7 @@ enum Command {
     Logits(logits::Args),
     Synth(synth::Args),
     Bench(bench::Args),
+    Perplexity(perplexity::Args),
     #[command(hide = true)]
     TemplateCheck(template_check::Args),
 }
@@ -85,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Logits(args) => logits::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::TemplateCheck(_) => template_check::run(),
     }
 }
