@@ -43,6 +43,16 @@ fn the_program_refuses_each() {
     }
 }
 
+/// To look into such a file is no reason to fall, whether it is found wanting or not.
+#[test]
+fn each_can_be_inspected() {
+    for bad in bad_models() {
+        let ended = support::inspect(&bad.draft.open().path);
+        assert!(matches!(ended.code, Some(0 | 65)), "{}: {ended:?}", bad.name);
+        assert!(!ended.stdout.is_empty() && ended.stderr.lines().count() <= 1, "{}: {ended:?}", bad.name);
+    }
+}
+
 /// Without a fault the tiny model is one.
 #[test]
 fn the_tiny_model_is_sound() {

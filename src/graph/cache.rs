@@ -2,7 +2,7 @@
 //! the key, in one row. Values are the beginning of the same row.
 
 use super::cells::{Cells, Seq};
-use crate::ggml::{Cpu, Store, StoreError, StoreId};
+use crate::ggml::{Cpu, Store, StoreError, StoreId, dequantize};
 use crate::gguf::{Shape, TensorType};
 use crate::model::Config;
 use std::ops::Range;
@@ -57,9 +57,10 @@ pub(super) struct Cache {
     pub(super) store: Arc<Store>,
     /// For each layer [n_cached, cells].
     pub(super) layers: Vec<StoreId>,
+    ty: TensorType,
     row_bytes: usize,
-    /// Cells below this have been zeroed or written: memory is touched as the context grows, and what a
-    /// masked cell holds is a number.
+    /// Cells below this have been zeroed or written, a multiple of [`CELLS_STEP`]: memory is touched as the
+    /// context grows, and what a masked cell holds is a number.
     touched: usize,
 }
 
@@ -76,7 +77,7 @@ impl Cache {
         let names = (0..config.n_layer).map(|layer| format!("cache.{layer}"));
         let layers = names.map(|name| store.add(&name, ty, &shape)).collect::<Result<_, _>>()?;
         let cells = Cells::new(n_ctx);
-        Ok(Cache { cells, store: Arc::new(store), layers, row_bytes: bytes / n_cells, touched: 0 })
+        Ok(Cache { cells, store: Arc::new(store), layers, ty, row_bytes: bytes / n_cells, touched: 0 })
     }
 
     /// How many cells, from the first on, a step must look at once the first `end` may be used.
@@ -93,8 +94,30 @@ impl Cache {
         Ok(())
     }
 
+    /// Writes zeros where cells hold numbers that are none: what multiplies those by zero gets no zero, so
+    /// that other sequences would be touched by them. The cells are bad from then on.
+    pub(super) fn clean(&mut self, cpu: &mut Cpu) -> Result<(), StoreError> {
+        let ty = self.ty;
+        let n_values = self.row_bytes / ty.block_bytes() as usize * ty.block_len() as usize;
+        let mut rows = vec![0; self.row_bytes * CELLS_STEP];
+        let mut values = vec![0.0; n_values];
+        for (layer, id) in self.layers.iter().enumerate() {
+            for first in (0..self.touched).step_by(CELLS_STEP) {
+                self.store.read(*id, first * self.row_bytes, &mut rows)?;
+                for (cell, row) in (first..).zip(rows.chunks_exact(self.row_bytes)) {
+                    let is_number = dequantize(ty, row, &mut values).is_ok() && values.iter().all(|x| x.is_finite());
+                    if !is_number {
+                        self.cells.set_bad(cell, layer);
+                        cpu.zero(&self.store, *id, cell * self.row_bytes..(cell + 1) * self.row_bytes)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes zeros over the cells.
-    pub(super) fn zero(&self, cpu: &mut Cpu, cells: Range<usize>) -> Result<(), StoreError> {
+    fn zero(&self, cpu: &mut Cpu, cells: Range<usize>) -> Result<(), StoreError> {
         let bytes = cells.start * self.row_bytes..cells.end * self.row_bytes;
         self.layers.iter().try_for_each(|id| cpu.zero(&self.store, *id, bytes.clone()))
     }

@@ -2,7 +2,8 @@
 //! `cache`'s.
 //!
 //! A cell belongs to one position and to any number of sequences, so that sequences with a common beginning
-//! share it. A cell of no sequence is free, whatever it holds.
+//! share it. A cell of no sequence is free, whatever it holds. A cell whose numbers were none is bad, until
+//! it is free: what is computed from it is worth nothing.
 
 use std::ops::Range;
 
@@ -31,6 +32,8 @@ impl Seq {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Cell {
     position: i32,
+    /// The first layer in which it held numbers that were none.
+    bad_from: Option<u16>,
     /// A bit for each sequence.
     seqs: u64,
 }
@@ -41,11 +44,12 @@ pub(super) struct Cells {
     /// Behind the last cell that is not free.
     end: usize,
     n_free: usize,
+    n_bad: usize,
 }
 
 impl Cells {
     pub(super) fn new(n: usize) -> Cells {
-        Cells { cells: vec![Cell::default(); n], end: 0, n_free: n }
+        Cells { cells: vec![Cell::default(); n], end: 0, n_free: n, n_bad: 0 }
     }
 
     pub(super) fn n_free(&self) -> usize {
@@ -68,7 +72,7 @@ impl Cells {
 
     /// Gives a free cell to a token.
     pub(super) fn place(&mut self, index: usize, seq: Seq, position: i32) {
-        self.set(index, Cell { position, seqs: seq.bit() });
+        self.set(index, Cell { position, bad_from: None, seqs: seq.bit() });
     }
 
     /// Frees the cells, for all sequences.
@@ -80,8 +84,9 @@ impl Cells {
     pub(super) fn remove(&mut self, seq: Seq, positions: Range<i32>) {
         for index in 0..self.end {
             let cell = self.cells[index];
-            if positions.contains(&cell.position) {
-                self.set(index, Cell { seqs: cell.seqs & !seq.bit(), ..cell });
+            let seqs = cell.seqs & !seq.bit();
+            if positions.contains(&cell.position) && seqs != cell.seqs {
+                self.set(index, if seqs == 0 { Cell::default() } else { Cell { seqs, ..cell } });
             }
         }
     }
@@ -114,9 +119,32 @@ impl Cells {
         }
     }
 
+    /// Notes that a cell held numbers that were none from this layer on, unless it is free.
+    pub(super) fn set_bad(&mut self, index: usize, layer: usize) {
+        if let Some(&cell) = self.cells.get(index).filter(|cell| cell.seqs != 0) {
+            let layer = u16::try_from(layer).unwrap_or(u16::MAX);
+            let first = cell.bad_from.map_or(layer, |first| first.min(layer));
+            self.set(index, Cell { bad_from: Some(first), ..cell });
+        }
+    }
+
+    /// From which layer on a token of the sequence sees numbers, from its position, that were none.
+    pub(super) fn sees_bad(&self, seq: Seq, position: i32) -> Option<usize> {
+        if self.n_bad == 0 {
+            return None;
+        }
+        let mut first = None;
+        self.for_visible(seq, position, self.end, |index| {
+            let bad_from = self.cells[index].bad_from;
+            first = first.into_iter().chain(bad_from).min();
+        });
+        first.map(usize::from)
+    }
+
     fn set(&mut self, index: usize, cell: Cell) {
-        let was_free = self.cells[index].seqs == 0;
-        self.cells[index] = cell;
+        let old = std::mem::replace(&mut self.cells[index], cell);
+        let was_free = old.seqs == 0;
+        self.n_bad = self.n_bad + usize::from(cell.bad_from.is_some()) - usize::from(old.bad_from.is_some());
         match (was_free, cell.seqs == 0) {
             (true, false) => self.n_free -= 1,
             (false, true) => self.n_free += 1,
@@ -154,6 +182,26 @@ mod tests {
         assert_eq!(cells.of(seq(1)).collect::<Vec<_>>(), [(0, 0), (1, 1)]);
         assert_eq!(cells.find_free(2), Some(vec![2, 3]));
         assert_eq!(cells.find_free(3), None);
+    }
+
+    #[test]
+    fn bad_cells_are_seen_by_those_that_share_them() {
+        let mut cells = Cells::new(4);
+        (0..3).for_each(|index| cells.place(index, seq(0), index as i32));
+        cells.copy(seq(0), seq(1), 0..2);
+        cells.set_bad(1, 7);
+        cells.set_bad(1, 9);
+        cells.set_bad(3, 0);
+        let seen = |cells: &Cells, n, position| cells.sees_bad(seq(n), position);
+        assert_eq!(
+            (seen(&cells, 0, 0), seen(&cells, 0, 1), seen(&cells, 1, 5), seen(&cells, 2, 5)),
+            (None, Some(7), Some(7), None)
+        );
+        cells.remove(seq(0), 0..9);
+        assert_eq!((seen(&cells, 0, 5), seen(&cells, 1, 5)), (None, Some(7)));
+        cells.remove(seq(1), 1..2);
+        cells.place(1, seq(1), 1);
+        assert_eq!((seen(&cells, 1, 5), cells.n_bad), (None, 0));
     }
 
     #[test]

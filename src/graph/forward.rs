@@ -243,6 +243,9 @@ impl Forward {
 
     /// What is wrong with the logits of a step, row by row; the step is computed again to find out where
     /// it begins. The rows are those of [`Forward::step`] on the same tokens, which it has just computed.
+    ///
+    /// What was bad is taken out of the cache, so that other sequences go on unharmed. Those that it belongs
+    /// to stay faulty in whatever sees it, until it is removed.
     pub fn faults(&mut self, tokens: &[Token], logits: &[f32]) -> Result<Vec<Fault>, StepError> {
         let is_faulty = |row: &[f32]| !row.iter().all(|x| x.is_finite());
         let faulty: Vec<usize> =
@@ -267,14 +270,13 @@ impl Forward {
             // What goes into layer n came out of layer n − 1; a bad embedding counts for layer 0.
             hidden.iter().enumerate().position(is_bad).filter(|stage| *stage <= before_last)
         };
-        let fault = |row| Fault { row, layer: first_bad(row).map(|stage| stage.saturating_sub(1)) };
-        let faults = faulty.into_iter().map(fault).collect();
-        if let Some(cells) = cells {
-            // A number that is none must not stay: what multiplies it by zero gets no zero.
-            for cell in cells {
-                self.cache.zero(&mut self.cpu, cell..cell + 1).map_err(build_error)?;
-            }
-        }
+        let seen = |row: usize| {
+            let token = wanted.get(row).and_then(|index| tokens.get(*index))?;
+            self.cache.cells.sees_bad(token.seq, token.position)
+        };
+        let layer = |row| seen(row).or_else(|| first_bad(row).map(|stage| stage.saturating_sub(1)));
+        let faults = faulty.into_iter().map(|row| Fault { row, layer: layer(row) }).collect();
+        self.cache.clean(&mut self.cpu).map_err(build_error)?;
         Ok(faults)
     }
 
@@ -357,7 +359,15 @@ impl Forward {
         }
         self.cpu.run()?;
         if let Some(output) = ports.logits {
+            let start = logits.len();
             self.cpu.read(output, logits)?;
+            // In the place of numbers that were none there are zeros by now, of which nothing must come.
+            let wanted = tokens.iter().filter(|token| token.wants_logits);
+            for (token, row) in wanted.zip(logits[start..].chunks_mut(self.weights.n_vocab)) {
+                if self.cache.cells.sees_bad(token.seq, token.position).is_some() {
+                    row.fill(f32::NAN);
+                }
+            }
         }
         let mut read = |output: &crate::ggml::Output| {
             let mut values = Vec::new();
