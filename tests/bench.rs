@@ -33,7 +33,8 @@ fn close(a: f64, b: f64) -> bool {
 /// A program that answers as llama-bench would: `body` is a shell script.
 fn peer(folder: &Path, body: &str) -> PathBuf {
     let path = folder.join("llama-bench");
-    fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = --help ] && exit\n{body}\n")).unwrap();
+    let script = format!("#!/bin/sh\n[ \"$1\" = --help ] && exit\n{body}\n");
+    support::write_program(|| fs::write(&path, script)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
