@@ -33,7 +33,7 @@ class Muon:
     def step(self, rate):
         """One step, at this part of the learning rate."""
         for shape, group in self.groups.items():
-            grads = torch.cat([p.grad.view(-1, *shape) for p in group])
+            grads = torch.cat([p.grad.reshape(-1, *shape) for p in group])
             moment = self.moments[shape].lerp_(grads, 1 - self.momentum)
             update = orthogonal(grads.lerp(moment, self.momentum)) * max(1, shape[0] / shape[1]) ** 0.5
             parts = update.split([p.numel() // (shape[0] * shape[1]) for p in group])

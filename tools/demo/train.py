@@ -57,7 +57,6 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
         torch.manual_seed(args.seed)
-        torch.set_float32_matmul_precision("high")
         self.tokenizer = Tokenizer()
         self.model = Model(Config(n_vocab=len(self.tokenizer.tokens))).to(self.device)
         self.optimizer = Optimizer(self.model, args.muon_lr, args.adam_lr)
@@ -71,10 +70,6 @@ class Trainer:
             return
         for block in self.model.blocks:
             block.compile(dynamic=False)
-
-    def uncompile(self):
-        for block in self.model.blocks:
-            block._compiled_call_impl = None
 
     def step(self, batch, done):
         parts = [on_device(arrays, self.device) for arrays in batch]
@@ -101,8 +96,8 @@ class Trainer:
             if self.args.no_compile or self.device.type != "cuda":
                 raise
             log(f"not compiled: {type(error).__name__}: {str(error)[:300]}")
+            torch.compiler.set_stance("force_eager")
             self.args.no_compile = True
-            self.uncompile()
             self.model.zero_grad(set_to_none=True)
             return self.step(batch, 0.0)
 
@@ -137,11 +132,9 @@ class Trainer:
         log(f"{self.steps} steps, {self.tokens / 1e6:.0f} M tokens in {time.monotonic() - begin:.0f} s")
 
     def score(self, questions):
-        self.uncompile()
-        accuracy, wrong = evaluate(self.model, questions, self.tokenizer)
+        with torch.compiler.set_stance("force_eager"):
+            accuracy, wrong = evaluate(self.model, questions, self.tokenizer)
         log(f"accuracy {accuracy['all']:.3f}; lowest: " + ", ".join(f"{f} {a:.2f}" for f, a in sorted(accuracy.items(), key=lambda x: x[1])[:6]))
-        if not self.args.no_compile:
-            self.compile()
         return accuracy, wrong
 
     def export(self, **results):
