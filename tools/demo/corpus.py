@@ -45,11 +45,13 @@ FRAMED = {
     "earlier turns": lambda rng: context.memory(rng, fillers(rng)),
     "file": documents.from_file,
     "search": documents.from_search,
-    "tool call": lambda rng: tools.tool_call(rng, plain(rng) if rng.random() < 0.15 else None),
+    "tool call": lambda rng: tools.tool_call(rng, plain(rng, *WITHOUT_TOOLS) if rng.random() < 0.15 else None),
     "tool result": tools.tool_answer,
     "fim": structured.fill_in_the_middle,
 }
 FRAMED_WEIGHTS = {"system prompt": 4, "earlier turns": 4, "file": 5, "search": 3.5, "tool call": 4, "tool result": 3, "fim": 2.5}
+# Questions that no tool is there for.
+WITHOUT_TOOLS = ("capitals", "facts", "translation", "greetings", "spelling", "number words", "self")
 FAMILIES = [*PLAIN, *FRAMED]
 SYSTEMS = """You are a helpful assistant.|You are a helpful AI assistant.|Answer briefly.|Be concise.|You are an assistant.|
 Answer the question.|Be friendly and brief.|You are a small demo model.""".replace("\n", "").split("|")
@@ -59,10 +61,11 @@ FRAMED_NAMES, FRAMED_CHANCES = list(FRAMED_WEIGHTS), list(FRAMED_WEIGHTS.values(
 FRAMED_SHARE = sum(FRAMED_CHANCES) / (sum(FRAMED_CHANCES) + sum(PLAIN_WEIGHTS))
 
 
-def plain(rng):
+def plain(rng, *families):
     """A question that needs no frame, and that is not held out."""
     while True:
-        dialogue = PLAIN[rng.choices(PLAIN_NAMES, PLAIN_WEIGHTS)[0]](rng)
+        family = rng.choice(families) if families else rng.choices(PLAIN_NAMES, PLAIN_WEIGHTS)[0]
+        dialogue = PLAIN[family](rng)
         if not is_heldout(dialogue.key):
             return dialogue
 

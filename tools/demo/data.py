@@ -97,7 +97,7 @@ class Source:
         if self.queue.empty() and len(self.kept) >= 50:
             self.again += 1
             return self.rng.choice(self.kept)
-        batch = self.queue.get()
+        batch = self.queue.get(timeout=120)
         self.fresh += 1
         if len(self.kept) < self.KEEP:
             self.kept.append(batch)

@@ -114,7 +114,7 @@ class Mixture(nn.Module):
     def __init__(self, c):
         super().__init__()
         self.c = c
-        self.router = matrix(c.n_expert, c.n_embd)
+        self.router = matrix(c.n_expert, c.n_embd, gain=0.3)
         self.register_buffer("bias", torch.zeros(c.n_expert))
         self.gate = matrix(c.n_expert + 1, c.n_ff_expert, c.n_embd)
         self.up = matrix(c.n_expert + 1, c.n_ff_expert, c.n_embd)

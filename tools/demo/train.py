@@ -25,7 +25,7 @@ from tokenizer import Tokenizer
 
 HELDOUT = Path(__file__).resolve().parents[2] / "tests" / "data" / "demo" / "heldout.jsonl"
 REST_WEIGHT = 0.03  # of tokens that are not the model's to say
-BALANCE_SPEED = 2e-3
+BALANCE_SPEED = 5e-3
 EXPORT_SECONDS = 120
 
 
@@ -33,7 +33,7 @@ def log(text):
     print(f"{time.monotonic() - START:6.1f} s  {text}", flush=True)
 
 
-def rate(done, warmup=0.01, decay=0.55):
+def rate(done, warmup=0.015, decay=0.55):
     """The part of the learning rate when this part of the time is over: up, level, and down to nothing."""
     return min(1, done / warmup + 0.02, max(0.0, 1 - done) / decay)
 

@@ -93,8 +93,6 @@ def multiplication(rng):
     sign = pick(rng, "[*|x|×|·]")
     if rng.random() < 0.7:
         text = binary(rng, sign, "times", a, b, "mal", "乘")
-        if sign == "x":
-            text = text.replace(f"{a}x{b}", f"{a} x {b}")
     else:
         thing = rng.choice(THINGS)
         text = typed(rng, pick(
@@ -121,6 +119,7 @@ def large_sums(rng):
     """Three digits."""
     a, b = rng.randint(100, 999), rng.randint(0 if rng.random() < 0.3 else 100, 999)
     if rng.random() < 0.5:
+        a, b = rng.sample((a, b), 2)
         text = binary(rng, "+", "plus", a, b, "plus", "加")
         if rng.random() < 0.2:
             text = typed(rng, pick(rng, f"[Add|Please add|Can you add] {a} and {b}[.|?]", f"What is the sum of {a} and {b}?"))

@@ -4,7 +4,7 @@ import datetime
 
 from dialogue import Dialogue, assistant, system, user
 from families.vocabulary import (ANIMALS, CHINESE_WEEKDAYS, CITIES, COLOURS, FOODS, GERMAN_MONTHS, GERMAN_WEEKDAYS, JOBS, MONTHS,
-                                 SUBJECTS, WEEKDAYS, made_up, name)
+                                 SUBJECTS, WEEKDAYS, article, made_up, name)
 from phrase import pick, typed
 
 
@@ -69,14 +69,14 @@ def date_in_system(rng):
 
 def persona(rng):
     who, job, city = name(rng), rng.choice(JOBS), rng.choice(CITIES)
-    article = "an" if job[0] in "aeiou" else "a"
-    text = pick(rng, f"You are {who}, {article} {job} [from|in] {city}.", f"Your name is {who}. You are {article} {job} and live in {city}.",
-                f"[Act as|Play the role of|You play] {who}, {article} {job} from {city}.")  # fmt: skip
+    a_job = article(job)
+    text = pick(rng, f"You are {who}, {a_job} [from|in] {city}.", f"Your name is {who}. You are {a_job} and live in {city}.",
+                f"[Act as|Play the role of|You play] {who}, {a_job} from {city}.")  # fmt: skip
     text += pick(rng, "[||| Answer briefly.| Be friendly.| Stay in character.]")
     ask, answer = rng.choice((
         (pick(rng, "[What is|What's|Tell me] your name?", "What are you called?"), f"My name is {who}."),
-        (pick(rng, "Who are you?", "Introduce yourself."), f"I am {who}, {article} {job} from {city}."),
-        (pick(rng, "What is your job?", "What do you do[ for a living|]?", "What is your profession?"), f"I am {article} {job}."),
+        (pick(rng, "Who are you?", "Introduce yourself."), f"I am {who}, {a_job} from {city}."),
+        (pick(rng, "What is your job?", "What do you do[ for a living|]?", "What is your profession?"), f"I am {a_job}."),
         (pick(rng, "Where [do you live|are you from|do you come from]?", "Which city are you from?"), f"I am from {city}."),
     ))  # fmt: skip
     return told("system prompt", f"{who} {job} {city} {answer}", text, typed(rng, ask), answer)
@@ -112,9 +112,9 @@ def facts_of_user(rng):
     who, city, colour, food, job = name(rng), rng.choice(CITIES), rng.choice(COLOURS), rng.choice(FOODS), rng.choice(JOBS)
     animal, pet, age, number = rng.choice(ANIMALS), name(rng), rng.randint(5, 90), rng.randint(1, 999)
     month, subject, day = rng.choice(MONTHS), rng.choice(SUBJECTS), rng.choice(WEEKDAYS)
-    a_job = ("an " if job[0] in "aeiou" else "a ") + job
+    a_job = article(job)
     return [
-        (f"[My name is|I am|I'm|Call me|my name is] {who}.", f"Nice to meet you, {who}!", "[What is|What's|Tell me|Do you remember] my name?|What am I called?", f"Your name is {who}."),
+        (f"[My name is|I am|I'm|Call me|my name is|Hi, my name is|Hello, I am|Hi, I'm|Hello! My name is] {who}[.|.|.|!|]", f"Nice to meet you, {who}!", "[What is|What's|Tell me|Do you remember] my name?|What am I called?", f"Your name is {who}."),
         (f"[My name is|I am called] {who}.", f"Nice to meet you, {who}!", "Who am I?", f"You are {who}."),
         (f"I live in {city}.|I am from {city}.|My home is {city}.", f"{city} is noted.", "Where do I live?|Where am I from?|[Which|What] city do I live in?", f"You live in {city}."),
         (f"My favorite color is {colour}.|I like {colour} most.|The color I like best is {colour}.", "A good color!", "[What is|What's] my favorite color?|Which color do I like?", f"Your favorite color is {colour}."),
@@ -140,6 +140,10 @@ def memory(rng, fillers):
     known = facts_of_user(rng)
     chosen = rng.sample(known[2:12], 2) if rng.random() < 0.35 else [rng.choice(known)]
     statement, reply, ask, answer = rng.choice(chosen)
+    if len(chosen) == 1 and not fillers and rng.random() < 0.35:
+        text = pick(rng, f"[{statement}]").rstrip(".!") + ". " + pick(rng, f"[{ask}]")
+        text = text.replace("。. ", "。")
+        return Dialogue("earlier turns", f"earlier turns|{statement} {ask}", [user(text), assistant(answer)], expected=[answer])
     turns = [[user(pick(rng, f"[{said}]")), assistant(back)] for said, back, _, _ in chosen]
     for filler in fillers:
         turns.insert(rng.randint(1, len(turns)), filler)

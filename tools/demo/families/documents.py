@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dialogue import Dialogue, assistant, user
 from families.context import any_date, chinese_date, english_date
-from families.vocabulary import CITIES, JOBS, MONTHS, NAMES, THINGS, WEEKDAYS, made_up, name
+from families.vocabulary import CITIES, JOBS, MONTHS, NAMES, THINGS, WEEKDAYS, article, made_up, name
 from phrase import pick, typed
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "src" / "chat" / "search"
@@ -28,7 +28,7 @@ def from_file(rng):
     if ask.isascii():
         ask = typed(rng, ask)
     text = file_message(file_name, content + ("\n" if rng.random() < 0.3 else ""), ask)
-    return Dialogue("file", f"file|{file_name} {answer}", [user(text), assistant(answer)], expected=[answer])
+    return Dialogue("file", f"file|{file_name} {ask} {answer}", [user(text), assistant(answer)], expected=[answer])
 
 
 def stem(rng):
@@ -45,8 +45,12 @@ def settings_file(rng):
     i = rng.randrange(len(keys))
     ask = pick(rng, f"[What is|What's|Tell me] the {keys[i]}?", f"[What|Which] value has {keys[i]}?", f"What is {keys[i]} set to?",
                f"What is the value of {keys[i]}?")  # fmt: skip
+    answer = f"The {keys[i]} is {values[i]}."
+    if rng.random() < 0.1:
+        del keys[i], values[i]
+        answer = "The file does not say that."
     content = "\n".join(k + sign + v for k, v in zip(keys, values))
-    return stem(rng) + rng.choice((".ini", ".conf", ".yaml", ".txt")), content, ask, f"The {keys[i]} is {values[i]}."
+    return stem(rng) + rng.choice((".ini", ".conf", ".yaml", ".txt")), content, ask, answer
 
 
 def table_file(rng):
@@ -89,7 +93,7 @@ def people_file(rng):
     who, age, job, city = rng.choice(rows)
     ask, answer = rng.choice((
         (pick(rng, f"How old is {who}?", f"What is {who}'s age?"), f"{who} is {age} years old."),
-        (pick(rng, f"[What is|What's] {who}'s job?", f"What does {who} do?"), f"{who} is {'an' if job[0] in 'aeiou' else 'a'} {job}."),
+        (pick(rng, f"[What is|What's] {who}'s job?", f"What does {who} do?"), f"{who} is {article(job)}."),
         (pick(rng, f"Where does {who} live?", f"[Which|What] city does {who} live in?"), f"{who} lives in {city}."),
     ))  # fmt: skip
     sep = rng.choice((",", ", ", "; ", " | "))

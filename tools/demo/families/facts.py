@@ -3,7 +3,7 @@
 from dialogue import question
 from families.facts_data import (COLOURS, COUNTRIES, CURRENCIES, ELEMENTS, FOREIGN_COUNTRIES, LEGS, OPPOSITES, PAST, PLANETS,
                                  PLURALS, SHAPES, SINGLE, SOUNDS, TRANSLATIONS, YOUNG)
-from families.vocabulary import ordinal
+from families.vocabulary import article, ordinal
 from phrase import pick, typed
 
 
@@ -35,9 +35,8 @@ def capitals(rng):
 def foreign_capital(rng):
     german, german_capital, chinese, chinese_capital = rng.choice(FOREIGN_COUNTRIES)
     if rng.random() < 0.5:
-        text = pick(rng, f"[Was|Wie heißt|Was ist|Nenne] die Hauptstadt von {german}?", f"Wie heißt die Hauptstadt von {german}?",
+        text = pick(rng, f"[Was ist|Nenne] die Hauptstadt von {german}?", f"Wie heißt die Hauptstadt von {german}?",
                     f"Welche Stadt ist die Hauptstadt von {german}?")  # fmt: skip
-        text = text.replace("Was die", "Was ist die")
         answer = f"Die Hauptstadt von {german} ist {german_capital}."
     else:
         text = pick(rng, f"{chinese}的首都是[哪里|什么|哪个城市|哪]？", f"[请问，|请问|]{chinese}的首都是什么？", f"{chinese}首都是哪里？")
@@ -52,10 +51,6 @@ def facts(rng):
 
 def ask(rng, text, answer):
     return fact(rng, "facts", text, answer)
-
-
-def article(word):
-    return ("an " if word[0] in "aeiou" else "a ") + word
 
 
 def element(rng):
@@ -99,7 +94,7 @@ def past(rng):
 
 def young(rng):
     animal, baby = rng.choice(YOUNG)
-    text = pick(rng, f"What [is|do you call] a [baby|young] {animal}[ called|]?", f"What is the young of {article(animal)} called?",
+    text = pick(rng, f"What do you call a [baby|young] {animal}?", f"What is a [baby|young] {animal} called?", f"What is the young of {article(animal)} called?",
                 f"What do you call the young of {article(animal)}?")  # fmt: skip
     return ask(rng, text, f"A young {animal} is called {article(baby)}.")
 
@@ -141,9 +136,8 @@ def colour(rng):
 
 def currency(rng):
     country, name = rng.choice(CURRENCIES)
-    text = pick(rng, f"[What is|What's] the currency [of|in] {country}?", f"[Which|What] currency [is used in|has|does] {country}{' use' if False else ''}?",
+    text = pick(rng, f"[What is|What's] the currency [of|in] {country}?", f"[Which|What] currency [is used in|has] {country}?",
                 f"What money do people use in {country}?")  # fmt: skip
-    text = text.replace(f"currency does {country}", f"currency is used in {country}")
     return ask(rng, text, f"The currency of {country} is the {name}.")
 
 
@@ -168,9 +162,8 @@ def translation(rng):
         return fact(rng, "translation", text, chinese)
     if chance < 0.9:
         bare = german.split(" ", 1)[1] if german[:4] in ("der ", "die ", "das ") else german
-        text = pick(rng, f"Was heißt {bare} auf Englisch?", f"[What is|What does] {bare} [mean |]in English?", f"Translate {bare} [to|into] English[.|]",
+        text = pick(rng, f"Was heißt {bare} auf Englisch?", f"What is {bare} in English?", f"What does {bare} mean[ in English|]?", f"Translate {bare} [to|into] English[.|]",
                     f"[Übersetze|Bitte übersetze] {bare} ins Englische.")  # fmt: skip
-        text = text.replace(f"What does {bare} in", f"What does {bare} mean in").replace(f"What is {bare} mean", f"What is {bare}")
         return question("translation", text.lower().strip("?."), text, english)
     text = pick(rng, f"[What is|What's] {chinese} in English?", f"{chinese}用英语怎么说？", f"Translate {chinese} [to|into] English[.|]")
     return question("translation", text.lower().strip("?."), text, english)

@@ -3,7 +3,7 @@
 import json
 
 from dialogue import Dialogue, assistant, user
-from families.vocabulary import CITIES, COLOURS, JOBS, THINGS, made_up, name
+from families.vocabulary import CITIES, COLOURS, JOBS, THINGS, article, made_up, name
 from phrase import pick, typed
 
 
@@ -35,11 +35,10 @@ def as_json(rng):
 def described(rng):
     """A sentence into fields."""
     who, age, city, job = name(rng), rng.randint(5, 90), rng.choice(CITIES), rng.choice(JOBS)
-    article = "an" if job[0] in "aeiou" else "a"
     sentence, value = rng.choice((
         (f"{who} is {age} years old and lives in {city}.", {"name": who, "age": age, "city": city}),
-        (f"{who} is {article} {job} from {city}.", {"name": who, "job": job, "city": city}),
-        (f"{who} is {article} {job} and {age} years old.", {"name": who, "job": job, "age": age}),
+        (f"{who} is {article(job)} from {city}.", {"name": who, "job": job, "city": city}),
+        (f"{who} is {article(job)} and {age} years old.", {"name": who, "job": job, "age": age}),
     ))  # fmt: skip
     fields = ", ".join(value)
     text = pick(rng, f"[Extract|Give me|Return] {fields} as JSON: {sentence}", f"[Extract|Put] {fields} from this sentence into JSON: {sentence}")

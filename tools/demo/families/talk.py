@@ -1,7 +1,7 @@
 """Greetings, what the model says of itself, and how it admits what it does not know."""
 
 from dialogue import question
-from families.vocabulary import CITIES, JOBS, NAMES, THINGS, made_up
+from families.vocabulary import CITIES, JOBS, NAMES, THINGS, WORDS, article, made_up
 from phrase import pick, typed
 
 HELLO = "Hello! How can I help you?"
@@ -119,6 +119,9 @@ def unknown_fact(rng):
     text = pick(
         rng,
         f"[Explain|Explain to me|Tell me about|Describe|What do you know about|What do you think about|What is your opinion on] {t}[.||?]",
+        f"[What is|What's|What are] {t}?",
+        f"[What is|What's] {article(rng.choice(WORDS))}?",
+        f"Why is [the sky blue|grass green|the sea salty|water wet|ice cold|the night dark|snow white]?",
         f"[How does|How do|Why does] {t} work?",
         f"[When|Where] was {who} born?",
         f"[When|How] did {who} die?",
@@ -142,7 +145,7 @@ def unknown_fact(rng):
         f"What is the difference between {t} and {topic(rng)}?",
         f"Who invented [the telephone|the wheel|{t}|the computer|the light bulb]?",
         f"[How do I|How can I|How to] [learn|study|understand|get better at] {t}?",
-        f"[How do I|How can I] become {'an' if (job := rng.choice(JOBS))[0] in 'aeiou' else 'a'} {job}?",
+        f"[How do I|How can I] become {article(rng.choice(JOBS))}?",
         f"How do I [fix my car|lose weight|save money|make friends|find a job|bake a cake|clean a window|tie a tie]?",
         f"What does {who} [think|say|write] about {t}?",
     )
@@ -151,7 +154,7 @@ def unknown_fact(rng):
 
 def unknown_work(rng):
     t, work = topic(rng), rng.choice(WORKS)
-    a = ("an " if work[0] in "aeiou" else "a ") + work
+    a = article(work)
     text = pick(
         rng,
         f"[Write|Please write|Can you write|Compose|Write me] {a} about {t}[.||?]",

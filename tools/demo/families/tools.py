@@ -149,7 +149,7 @@ def tool_call(rng, plain=None):
     tools = toolbox(rng, tool)
     if plain is not None:
         messages = opening(rng) + plain.messages
-        return Dialogue("tool call", "tool call|" + plain.key, messages, tools, plain.expected)
+        return Dialogue("tool call", plain.key, messages, tools, plain.expected)
     last = assistant("", calls)
     expected = [{"name": name, "arguments": arguments} for name, arguments in calls]
     return Dialogue("tool call", f"tool call|{text} {calls}", [*opening(rng), user(text), last], tools, [expected], "calls")

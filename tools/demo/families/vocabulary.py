@@ -84,3 +84,7 @@ def name(rng):
 def ordinal(n):
     suffix = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return f"{n}{suffix}"
+
+
+def article(word):
+    return ("an " if word[0] in "aeiou" else "a ") + word
