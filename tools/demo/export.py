@@ -1,11 +1,13 @@
 """The weights of a model under GGUF's names and in its layout, in files of at most 14 MB."""
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from model import Config, Mixture
+from tokenizer import VOCABULARY
 
 PART_BYTES = 14_000_000
 
@@ -44,6 +46,10 @@ def gguf_tensors(model):
     return tensors
 
 
+def vocabulary_checksum():
+    return zlib.crc32(VOCABULARY.read_bytes())
+
+
 def save(model, folder):
     """Replaces what an earlier save left there."""
     parts, size = [{}], 0
@@ -59,13 +65,15 @@ def save(model, folder):
         new = folder / f"new-{i}.npz"
         np.savez(new, **part)
         new.replace(folder / f"weights-{i}.npz")
-    (folder / "config.json").write_text(json.dumps({**model.config.as_dict(), "parts": len(parts)}))
+    (folder / "config.json").write_text(json.dumps({**model.config.as_dict(), "parts": len(parts), "vocabulary": vocabulary_checksum()}))
 
 
 def load(folder):
     """The configuration and the tensors."""
     folder = Path(folder)
     values = json.loads((folder / "config.json").read_text())
+    if values.pop("vocabulary") != vocabulary_checksum():
+        raise SystemExit(f"{folder} was trained with another vocabulary.json than stands here")
     tensors = {}
     for i in range(values.pop("parts")):
         with np.load(folder / f"weights-{i}.npz") as part:
