@@ -63,6 +63,13 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let text = prompt_text(args)?;
     let engine = args.options.open(&args.model)?;
+    if let (false, [first, rest @ ..]) = (args.quiet, engine.info().unused_tensors.as_slice()) {
+        let which = match rest.len() {
+            0 => format!("the tensor {first} is"),
+            n => format!("the tensor {first} and {n} more are"),
+        };
+        message(&format!("{}: {which} not used", args.model.display()));
+    }
     let sampling = sampling(args, &engine)?;
     let prompt = frame(args, &engine, text)?;
     let ids = engine.tokenizer().encode_segments(prompt.segments())?;
