@@ -77,6 +77,7 @@ fn the_end_has_its_exit_code() {
         &["-p", "x", "--set", "top_k"],
         &["-p", "x", "--stop", ""],
         &["-p", "x", "-c", "0"],
+        &["-p", "x", "-n", "-1"],
         &["-p", "x", "y"],
     ] {
         let (code, text) = code(args);
@@ -147,7 +148,7 @@ fn logits_that_cannot_be_had() {
         (folder.join("none"), &[], 66, "cannot be read"),
         (good.clone(), &["--positions", "2"], 2, "2 is not one of 2 tokens"),
         (good.clone(), &["--positions", "x"], 2, "'x' is no position"),
-        (good.clone(), &["-c", "1"], 3, "the context is full"),
+        (good.clone(), &["-c", "1"], 3, "the prompt has 2 tokens, but the context only 1"),
         (good.clone(), &["--batch", "0"], 2, "batches of 0"),
     ] {
         let ended = logits(&model.path, &tokens, &out, extra);

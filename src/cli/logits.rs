@@ -3,7 +3,7 @@
 use super::input::Input;
 use super::model::ModelOptions;
 use super::new_file::NewFile;
-use crate::engine::{Engine, Forward, Seq, StepError, Token};
+use crate::engine::{Engine, Forward, Refused, Seq, StepError, Token};
 use crate::exit::{BadInput, CannotWrite};
 use safetensors::tensor::{Dtype, TensorView};
 use std::io::Write;
@@ -73,7 +73,7 @@ impl Positions {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let ids = read_ids(&args.tokens)?;
     let positions = args.positions.of(ids.len())?;
-    NewFile::refuse_existing(&args.output)?;
+    let output = NewFile::create(&args.output)?;
     let mut options = args.options.engine_options();
     options.exact = args.exact;
     options.n_ctx.get_or_insert(ids.len());
@@ -83,10 +83,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let fault = format!("the token id {id} is not in the vocabulary of {n_vocab}");
         return Err(BadInput::Faulty { name: args.tokens.display().to_string(), fault }.into());
     }
+    let (prompt, n_ctx) = (ids.len(), engine.info().n_ctx);
+    if prompt > n_ctx {
+        return Err(Refused::PromptTooLong { prompt, n_ctx }.into());
+    }
     let wanted = positions.clone();
     let logits = engine.with_forward(move |forward| evaluate(forward, &ids, &wanted))??;
-    write(&args.output, &positions, n_vocab, &logits)?;
-    Ok(())
+    write(output, &args.output, &positions, n_vocab, &logits)
 }
 
 /// The logits of the tokens at `wanted`, which ascend.
@@ -114,7 +117,7 @@ fn read_ids(path: &Path) -> Result<Vec<u32>, BadInput> {
     if ids.is_empty() { Err(input.faulty("there are no tokens in it")) } else { Ok(ids) }
 }
 
-fn write(path: &Path, positions: &[usize], n_vocab: usize, logits: &[f32]) -> anyhow::Result<()> {
+fn write(mut file: NewFile, path: &Path, positions: &[usize], n_vocab: usize, logits: &[f32]) -> anyhow::Result<()> {
     let logits: Vec<u8> = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
     let numbers: Vec<u8> = positions.iter().flat_map(|p| (*p as i32).to_le_bytes()).collect();
     let rows = positions.len();
@@ -123,7 +126,6 @@ fn write(path: &Path, positions: &[usize], n_vocab: usize, logits: &[f32]) -> an
         ("positions", TensorView::new(Dtype::I32, vec![rows], &numbers)?),
     ];
     let bytes = safetensors::serialize(tensors, None)?;
-    let mut file = NewFile::create(path)?;
     file.write_all(&bytes).map_err(|error| CannotWrite { path: path.to_owned(), error })?;
     Ok(file.finish()?)
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::{self, CacheType, Engine, Routing};
 use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
 use std::path::Path;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -17,7 +18,7 @@ pub(super) struct ModelOptions {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ComputeOptions {
     /// Threads to compute with [default: one a physical core]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     threads: Option<usize>,
     /// Tokens of a prompt to compute at once [default: 512]
     #[arg(long, value_name = "N")]

@@ -33,7 +33,12 @@ impl NewFile {
         // One of this name may be what another process is writing, or what an interrupted one has left.
         match File::create_new(&partial) {
             Ok(file) => Ok(NewFile { path: path.to_owned(), partial, out: BufWriter::new(file), is_finished: false }),
-            Err(error) => Err(CannotWrite { path: partial, error }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let text = "is there already: it is what an interrupted run has left, or another one is writing; \
+                            if no other is, remove it";
+                Err(CannotWrite { path: partial, error: io::Error::other(text) })
+            }
+            Err(error) => Err(CannotWrite { path: path.to_owned(), error }),
         }
     }
 

@@ -70,9 +70,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         };
         message(&format!("{}: {which} not used", args.model.display()));
     }
+    let info = engine.info();
+    if info.n_ctx > info.n_ctx_train && !args.quiet {
+        message(&format!("a context of {} tokens; the model was made for {}", info.n_ctx, info.n_ctx_train));
+    }
     let sampling = sampling(args, &engine)?;
     let prompt = frame(args, &engine, text)?;
-    let ids = engine.tokenizer().encode_segments(prompt.segments())?;
+    let ids = engine.tokenizer().encode_segments(prompt.segments()).map_err(|error| BadInput::Faulty {
+        name: args.model.display().to_string(),
+        fault: format!("{error}, which its chat format needs; --raw does without"),
+    })?;
     let request = Request { prompt: ids, sampling, max_tokens: args.n_predict, stop: args.stop.clone() };
     let finished = answer(args, &engine, &prompt, request)?;
     if !args.quiet && std::io::stderr().is_terminal() {
@@ -151,10 +158,12 @@ fn family(engine: &Engine) -> Family {
 
 /// Prints the answer as it comes.
 fn answer(args: &Args, engine: &Engine, prompt: &Prompt, request: Request) -> anyhow::Result<Finished> {
+    let total = request.prompt.len();
     let generation = engine.generate(request)?;
     let mut parser = prompt.parser();
     let mut printer = Printer { out: FileText::new(), quiet: args.quiet, at_line_start: true };
     let progress = Status::new(args.quiet);
+    progress.show(Progress { done: 0, cached: 0, total });
     let finished = loop {
         match generation.next_event() {
             Event::Prompt(done) => progress.show(done),

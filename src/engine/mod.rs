@@ -22,7 +22,7 @@ mod worker;
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seq, StepError, Token};
 pub use crate::model::Traffic;
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
-pub use threads::physical_cores;
+pub use threads::{logical_cores, physical_cores};
 
 use crate::gguf::{self, Gguf, TensorInfo};
 use crate::graph;
@@ -47,7 +47,7 @@ pub struct Options {
     pub n_ctx: Option<usize>,
     /// Tokens that are computed at once.
     pub n_batch: Option<usize>,
-    /// By default one a physical core.
+    /// By default one a physical core, and never more than the process may run at once.
     pub n_threads: Option<usize>,
     /// Requests that are computed at the same time.
     pub n_parallel: Option<usize>,
@@ -202,7 +202,6 @@ impl Engine {
         if prompt == 0 {
             return Err(Refused::EmptyPrompt);
         }
-        // There must be room for what follows, too.
         if prompt > n_ctx {
             return Err(Refused::PromptTooLong { prompt, n_ctx });
         }
@@ -241,7 +240,8 @@ fn traffic(gguf: &Gguf, forward: &Forward) -> Traffic {
 fn load(gguf: &Arc<Gguf>, options: &Options) -> Result<Forward, LoadError> {
     let n_ctx_train = Config::read(gguf.metadata())?.n_ctx_train;
     let n_ctx = options.n_ctx.unwrap_or(n_ctx_train.min(Options::DEFAULT_CONTEXT));
-    let n_threads = options.n_threads.unwrap_or_else(physical_cores);
+    // More threads than the machine runs at once wait for each other at every step.
+    let n_threads = options.n_threads.unwrap_or_else(physical_cores).clamp(1, logical_cores());
     let mut graph = graph::Options {
         cache_type: options.cache_type,
         routing: options.routing,

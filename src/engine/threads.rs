@@ -4,10 +4,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+/// Threads that this process may run at once.
+pub fn logical_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Physical cores that this process may use; a second thread on a core only gets in the first one's way.
 /// Where the system does not tell, logical ones.
 pub fn physical_cores() -> usize {
-    let logical = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let logical = logical_cores();
     let allowed = fs::read_to_string("/proc/self/status").ok().and_then(|status| {
         let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
         parse_list(list)

@@ -125,7 +125,7 @@ pub struct Fault {
 const MIN_UNABSORBED_TOKENS: usize = 256;
 
 /// Unless they take more memory than this.
-const MAX_EXPANDED_BYTES: usize = 2 << 30;
+const MAX_EXPANDED_BYTES: usize = 3 << 30;
 
 /// A loaded model with its cache.
 pub struct Forward {
@@ -382,7 +382,10 @@ impl Forward {
             return true;
         }
         let config = &self.config;
-        let expanded = (config.n_key + config.n_value) * config.n_head * n_kv * size_of::<f32>();
+        // Keys without the turned part, that part for all heads, both together; values. Where attn_kv_b is one,
+        // the latent vectors for all heads besides.
+        let a_head = 2 * config.n_key + config.n_value + config.kv_lora_rank;
+        let expanded = a_head * config.n_head * n_kv * size_of::<f32>();
         match self.options.absorb {
             Absorb::Always => true,
             Absorb::Never => false,
