@@ -5,6 +5,7 @@ use crate::ggml;
 use crate::gguf;
 use crate::graph;
 use crate::model;
+use crate::quantize;
 use crate::tokenizer;
 
 /// How the program ends. The numbers are documented in the README and are a promise to scripts.
@@ -97,6 +98,9 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             BadInput::Unreadable { .. } => Exit::NotFound,
         });
     }
+    if let Some(error) = cause.downcast_ref::<quantize::Error>() {
+        return of_quantize(error);
+    }
     if cause.is::<gguf::WriteError>() {
         return Some(Exit::CannotWrite);
     }
@@ -115,6 +119,16 @@ fn of_load(error: &graph::LoadError) -> Exit {
         graph::LoadError::OutOfMemory(_) | graph::LoadError::Cache { .. } => Exit::NoMemory,
         graph::LoadError::Sizes { .. } | graph::LoadError::CacheType(..) => Exit::Usage,
         graph::LoadError::Config(_) | graph::LoadError::Weights(_) => Exit::Damaged,
+    }
+}
+
+fn of_quantize(error: &quantize::Error) -> Option<Exit> {
+    use quantize::{Error, ImatrixError};
+    match error {
+        Error::Open(error) | Error::Imatrix(ImatrixError::Open(error)) => classify(error),
+        Error::Imatrix(_) | Error::Decode { .. } | Error::Encode { .. } => Some(Exit::Damaged),
+        Error::Write(_) => Some(Exit::CannotWrite),
+        Error::NoMatch(_) | Error::NoImportance { .. } | Error::Same(_) => Some(Exit::Usage),
     }
 }
 

@@ -12,6 +12,7 @@ mod model;
 mod new_file;
 mod output;
 mod perplexity;
+mod quantize;
 mod run;
 mod size;
 mod synth;
@@ -44,6 +45,7 @@ enum Command {
     Detokenize(detokenize::Args),
     Logits(logits::Args),
     Synth(synth::Args),
+    Quantize(quantize::Args),
     Bench(bench::Args),
     Perplexity(perplexity::Args),
     #[command(hide = true)]
@@ -86,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Detokenize(args) => detokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::TemplateCheck(_) => template_check::run(),

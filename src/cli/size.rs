@@ -1,4 +1,4 @@
-//! Sizes for people: GiB, and exact bytes with separators.
+//! Sizes for people: GiB, and exact bytes with separators; and sizes that people type.
 
 /// `233.18 GiB`; smaller ones in MiB, KiB or bytes.
 pub(super) fn binary(bytes: u64) -> String {
@@ -42,6 +42,18 @@ pub(super) fn count(n: u64) -> String {
     }
 }
 
+/// A size as it is typed: `48G`, `500M`, `64K` in powers of 1000, or plain bytes.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1_000),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size > 0);
+    size.ok_or_else(|| format!("'{text}' is no size, which is a number such as 48G, 500M, 64K or 1000000"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +73,16 @@ mod tests {
         assert_eq!(exact(250_380_123_456), "250,380,123,456");
         assert_eq!(count(671_026_419_200), "671.03 B");
         assert_eq!(count(9_500_000), "9.50 M");
+    }
+
+    #[test]
+    fn typed_sizes() {
+        assert_eq!(bytes("48G"), Ok(48_000_000_000));
+        assert_eq!(bytes("5m"), Ok(5_000_000));
+        assert_eq!(bytes("64K"), Ok(64_000));
+        assert_eq!(bytes("123"), Ok(123));
+        for wrong in ["", "G", "0", "-1", "1.5G", "99999999999G", "5 G", "5é"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod dequant;
 mod graph;
 mod memory;
 mod ops;
+mod quantize;
 mod store;
 mod tensor;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use cpu_backend::{ComputeError, Cpu, Element};
 pub use dequant::{DequantizeError, dequantize};
 pub use graph::{Builder, Graph, Input, Output};
 pub use ops::{OpError, OpResult, Rope};
+pub use quantize::{QuantizeError, Quantizer};
 pub use store::{Store, StoreError, StoreId};
 pub use tensor::{Ne, OutOfMemory, Tensor};
 

@@ -144,24 +144,24 @@ impl Writer {
     /// Begins to write to `path`, or, split, to `{path without .gguf}-00001-of-….gguf` and so on.
     /// Refuses to write over a file.
     pub fn create(&self, path: &Path, split: Split) -> Result<Output, WriteError> {
+        match self.targets(path, split)?.into_iter().find(|target| target.symlink_metadata().is_ok()) {
+            Some(target) => Err(WriteError::Exists(target)),
+            None => self.create_over(path, split),
+        }
+    }
+
+    /// As [`create`](Self::create), but what has the files' names goes when the model is whole.
+    pub fn create_over(&self, path: &Path, split: Split) -> Result<Output, WriteError> {
         let groups = self.groups(split);
-        let shards = u16::try_from(groups.len()).ok().filter(|count| u64::from(*count) <= MAX_SHARDS);
-        let count = shards.ok_or(WriteError::TooManyShards(groups.len()))?;
+        let targets = self.targets(path, split)?;
+        let count = targets.len() as u16;
         let mut files = Vec::new();
         let mut rest = self.tensors.as_slice();
-        for (number, group) in (0..count).zip(&groups) {
+        for ((number, group), target) in (0..count).zip(&groups).zip(targets) {
             let (tensors, after) = rest.split_at(*group);
             rest = after;
-            let target = match count {
-                1 => path.to_owned(),
-                _ => ShardName::path(path, u64::from(number) + 1, count.into())
-                    .ok_or_else(|| WriteError::Name(path.to_owned()))?,
-            };
             let header = self.header(tensors, (count > 1).then_some((number, count)));
             files.push(ShardFile { target, header, tensors: tensors.to_vec() });
-        }
-        if let Some(file) = files.iter().find(|file| file.target.symlink_metadata().is_ok()) {
-            return Err(WriteError::Exists(file.target.clone()));
         }
         files.reverse();
         let mut output = Output {
@@ -173,6 +173,17 @@ impl Writer {
         };
         output.file_with_room()?;
         Ok(output)
+    }
+
+    /// The files that the model will be in.
+    pub fn targets(&self, path: &Path, split: Split) -> Result<Vec<PathBuf>, WriteError> {
+        match self.groups(split).len() as u64 {
+            1 => Ok(vec![path.to_owned()]),
+            count @ ..=MAX_SHARDS => (1..=count)
+                .map(|number| ShardName::path(path, number, count).ok_or_else(|| WriteError::Name(path.to_owned())))
+                .collect(),
+            count => Err(WriteError::TooManyShards(count as usize)),
+        }
     }
 
     /// How many tensors go into each file.

@@ -129,7 +129,7 @@ fn attention(name: &str) -> TensorType {
 
 /// `wanted`, or where rows of `row` values are no whole number of its blocks, the type of 32-value blocks
 /// that llama.cpp takes in its place; F16 where not even those fit.
-fn fitting(wanted: TensorType, row: u64) -> TensorType {
+pub(super) fn fitting(wanted: TensorType, row: u64) -> TensorType {
     use TensorType::{F16, IQ4_NL, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
     let fits = |ty: &TensorType| row.is_multiple_of(ty.block_len());
     let instead = match wanted {
