@@ -3,8 +3,10 @@
 
 mod support;
 
+use cachalot::gguf::Gguf;
 use cachalot::graph::{Absorb, Forward, Options, Seq, Token};
-use support::parity::{Fixture, Reference, argmax, distance, fixture, row};
+use std::sync::Arc;
+use support::parity::{Fixture, Reference, argmax, distance, fixture, row, unpack_mixes};
 
 const MODELS: [&str; 3] = ["v3", "v2lite", "v25"];
 
@@ -258,10 +260,12 @@ fn quantised_files_give_what_llama_cpp_gives() {
     let golden = Reference::of("mixes/golden");
     let (ids, positions) = (golden.ids("tokens"), golden.ids("positions"));
     let reference = golden.f32("reference");
+    let folder = tempfile::tempdir().unwrap();
+    unpack_mixes(folder.path());
     for mix in ["iq1_s", "iq1_m", "iq2_xxs", "q2_k_xl", "q3_k_xl", "q4_k_xl"] {
-        let fixture = fixture(&format!("mixes/{mix}.gguf"));
+        let gguf = Arc::new(Gguf::open(&folder.path().join(format!("{mix}.gguf"))).unwrap());
         for flash_attention in [true, false] {
-            let mut forward = open(&fixture, Options { flash_attention, ..Options::new(256, 1) });
+            let mut forward = Forward::load(&gguf, Options { flash_attention, ..Options::new(256, 1) }).unwrap();
             let all = logits_by(&mut forward, seq(0), &ids, 512);
             let n_vocab = forward.n_vocab();
             let ours: Vec<f32> = positions.iter().flat_map(|at| row(&all, n_vocab, *at as usize)).copied().collect();

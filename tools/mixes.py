@@ -4,7 +4,7 @@
     tools/mixes.py BUILD [FOLDER] [--seed S]
 
 BUILD is a CMake build of llama.cpp, on the CPU, with llama-quantize and libllama as a dynamic library. FOLDER
-(tests/data/mixes) gets MIX.gguf.gz for each of the mixes and golden.safetensors.gz, which holds
+(tests/data/mixes) gets models.tar.xz with MIX.gguf for each of the mixes, and golden.safetensors.xz, which holds
 
     tokens          I32 [64]        the prompt, beginning with bos
     positions       I32 [16]        where logits are kept
@@ -24,22 +24,24 @@ up in the type that gives the mix its name, routed down better and not the same 
 A few things make the data small and the comparison sharp:
 
 - The rows of a matrix are drawn from few different ones, with the same importances for all experts, so that
-  gzip finds them again. They are drawn anew for every tensor and expert: no two units of the network agree.
+  xz finds them again. They are drawn anew for every tensor and expert: no two units of the network agree.
 - The prompt is chosen token by token such that the choice of experts is clear in all mixes. A tie would let
   two programs that are both right differ by much.
 
 The published files: seed 0, llama.cpp as in the Python package llama-cpp-python 0.3.36 (ggml 0.25.3), built in
 Release mode on an AVX-512 machine, and the versions below. Metadata and tokenizer are those of
-tests/data/parity/v3.gguf.gz.
+tests/data/parity/v3.gguf.xz.
 
 Needs: torch==2.15.0 transformers==5.23.0 gguf==0.19.0 safetensors==0.8.0 numpy==2.4.6, and a C++ compiler
 """
 
 import argparse
-import gzip
+import io
 import json
+import lzma
 import re
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -391,9 +393,19 @@ class Llama:
 
 
 def pack(path, data):
-    # Without a time, so that the same data is the same file.
-    with open(path, "wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
-        packed.write(data)
+    path.write_bytes(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+
+
+def archive(paths):
+    """A tar of files, without times and owners, so that the same data is the same archive."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in paths:
+            info = tarfile.TarInfo(path.name)
+            info.size = path.stat().st_size
+            with open(path, "rb") as file:
+                tar.addfile(info, file)
+    return out.getvalue()
 
 
 def shorten(logits):
@@ -417,14 +429,15 @@ def main():
 
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)
-        (work / "like.gguf").write_bytes(gzip.decompress((DATA / "parity" / "v3.gguf.gz").read_bytes()))
+        (work / "like.gguf").write_bytes(lzma.decompress((DATA / "parity" / "v3.gguf.xz").read_bytes()))
         llama = Llama(args.build, work)
         tensors = random_model(rng)
         write_gguf(work / "f32.gguf", work / "like.gguf", tensors)
         write_importances(work / "importances.gguf", rng, tensors)
         for mix in MIXES:
             llama.quantize("f32.gguf", f"{mix}.gguf", mix)
-            pack(args.folder / f"{mix}.gguf.gz", (work / f"{mix}.gguf").read_bytes())
+        # In one archive, since much of them is the same.
+        pack(args.folder / "models.tar.xz", archive([work / f"{mix}.gguf" for mix in MIXES]))
 
         whole = Reference(tensors)
         exact = {mix: Reference(read_values(work / f"{mix}.gguf")) for mix in MIXES}
@@ -448,7 +461,7 @@ def main():
     golden = {name: rows[positions].astype(np.float32) for name, rows in golden.items()}
     golden = {name: rows if name.endswith(".exact") else shorten(rows) for name, rows in golden.items()}
     golden |= {"tokens": np.array(ids, np.int32), "positions": positions.astype(np.int32)}
-    pack(args.folder / "golden.safetensors.gz", save(golden))
+    pack(args.folder / "golden.safetensors.xz", save(golden))
     for path in sorted(args.folder.iterdir()):
         print(f"{path.stat().st_size:9} {path.name}")
 

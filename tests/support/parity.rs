@@ -1,20 +1,30 @@
 //! Small models with reference logits, and how far numbers are from them.
 
 use cachalot::gguf::Gguf;
-use flate2::read::GzDecoder;
+use lzma_rust2::XzReader;
 use safetensors::SafeTensors;
 use std::fs;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Unpacks `tests/data/NAME.gz`.
+/// Reads `tests/data/NAME.xz`.
+fn packed(name: &str) -> impl Read {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(format!("{name}.xz"));
+    let file = fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    XzReader::new(BufReader::new(file), false)
+}
+
+/// Unpacks `tests/data/NAME.xz`.
 pub fn unpacked(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(format!("{name}.gz"));
-    let packed = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut bytes = Vec::new();
-    GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+    packed(name).read_to_end(&mut bytes).unwrap();
     bytes
+}
+
+/// Unpacks the six mixes into a folder.
+pub fn unpack_mixes(folder: &Path) {
+    tar::Archive::new(packed("mixes/models.tar")).unpack(folder).unwrap();
 }
 
 /// Unpacks a model into a folder.
