@@ -1,11 +1,30 @@
 //! The models that Cachalot is made for, as `models.toml` has them.
 //!
-//! Owns finding a model there by the name that its file carries. Knows no file and no sampler: what it gives
-//! are numbers, with who recommends them.
+//! Owns finding a model there, by what the user types or by the name that its file carries. Knows no sampler:
+//! what it gives are numbers, with who recommends them.
 
+mod demo;
+
+use crate::gguf::Source;
 use crate::text::name_words;
 use serde::Deserialize;
+use std::path::Path;
 use std::sync::LazyLock;
+
+/// The model that the user means: one of the program's own by its name, or else a path. `./demo` is always
+/// a path.
+pub fn source(model: &Path) -> Source {
+    let is_embedded = |known: &&Model| known.embedded && known.is_called(model);
+    match CATALOGUE.models.iter().find(is_embedded).and(demo::source()) {
+        Some(source) => source,
+        None => Source::Path(model.to_owned()),
+    }
+}
+
+/// The model where none is named; none in a program that was built without the feature `demo`.
+pub fn default_source() -> Option<Source> {
+    demo::source()
+}
 
 /// How to sample a model, unless the user says otherwise.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,10 +103,20 @@ struct Model {
     #[serde(default)]
     sampling: Sampling,
     #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(default)]
     speaks_for_family: bool,
+    /// The program carries it.
+    #[serde(default)]
+    embedded: bool,
 }
 
 impl Model {
+    fn is_called(&self, name: &Path) -> bool {
+        let is = |known: &str| name.to_str().is_some_and(|name| name.eq_ignore_ascii_case(known));
+        is(&self.name) || self.aliases.iter().any(|alias| is(alias))
+    }
+
     fn family(&self) -> &str {
         self.family.strip_prefix("deepseek-").unwrap_or(&self.family)
     }

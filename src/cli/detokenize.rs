@@ -2,6 +2,7 @@
 
 use super::input::Input;
 use super::output::{Parts, answer};
+use crate::catalog;
 use crate::exit::BadInput;
 use crate::tokenizer::{ControlTokens, Tokenizer};
 use std::io::{IsTerminal, stdout};
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 /// but on a terminal. Bytes that are no text come out as U+FFFD.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
     /// The ids
     #[arg(value_name = "ID", conflicts_with_all = ["file", "jsonl"])]
@@ -34,7 +35,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let tokenizer = Tokenizer::open(&args.model)?;
+    let tokenizer = Tokenizer::open(catalog::source(&args.model))?;
     let control = if args.special { ControlTokens::Shown } else { ControlTokens::Hidden };
     if args.jsonl {
         return lines(args, &tokenizer, control);

@@ -3,6 +3,7 @@
 use super::output::{self, Table, answer};
 use super::size::{binary, count, exact};
 use super::template_check::{self, Request, Verdict};
+use crate::catalog;
 use crate::chat::{Detected, Facts, Family};
 use crate::exit::Unwritable;
 use crate::model::{Class, Detail, Inspection, LayerRow, ModelFile, RoleToken, TokenizerFacts};
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// itself.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     file: PathBuf,
     /// List every tensor: type, shape, bytes, file, offset
     #[arg(long)]
@@ -40,7 +41,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let model = ModelFile::open(&args.file)?;
+    let model = ModelFile::open(catalog::source(&args.file))?;
     if let Some(key) = &args.key {
         return show_value(args, &model, key);
     }

@@ -3,6 +3,7 @@
 use super::input::Input;
 use super::model::ModelOptions;
 use super::new_file::NewFile;
+use crate::catalog;
 use crate::engine::{Engine, Forward, Refused, Seq, StepError, Token};
 use crate::exit::{BadInput, CannotWrite};
 use safetensors::tensor::{Dtype, TensorView};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// `logits` F32 [rows, vocabulary] and `positions` I32 [rows].
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
     /// A file with a JSON array of token ids; - is stdin
     #[arg(long, value_name = "FILE")]
@@ -77,7 +78,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut options = args.options.engine_options();
     options.exact = args.exact;
     options.n_ctx.get_or_insert(ids.len());
-    let engine = Engine::open(&args.model, &options)?;
+    let engine = Engine::open(catalog::source(&args.model), &options)?;
     let n_vocab = engine.info().n_vocab;
     if let Some(id) = ids.iter().find(|id| **id as usize >= n_vocab) {
         let fault = format!("the token id {id} is not in the vocabulary of {n_vocab}");

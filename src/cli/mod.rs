@@ -4,6 +4,7 @@
 //! here knows a tensor.
 
 mod bench;
+mod conversation;
 mod detokenize;
 mod input;
 mod inspect;
@@ -14,6 +15,7 @@ mod output;
 mod perplexity;
 mod quantize;
 mod run;
+mod sampling;
 mod size;
 mod synth;
 mod template_check;

@@ -1,9 +1,13 @@
 //! The options with which a model is opened, which several commands have.
 
+use crate::catalog;
 use crate::engine::{self, CacheType, Engine, Routing};
+use crate::exit::BadInput;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 use std::path::Path;
+
+const NO_MODEL: &str = "there is no model: name one with -m (this program was built without the demo model)";
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ModelOptions {
@@ -56,8 +60,13 @@ impl ModelOptions {
         self.compute.engine_options(self.context)
     }
 
-    pub(super) fn open(&self, path: &Path) -> Result<Engine, engine::OpenError> {
-        Engine::open(path, &self.engine_options())
+    /// Opens the model that is named, or the one that is used where none is.
+    pub(super) fn open(&self, model: Option<&Path>) -> anyhow::Result<Engine> {
+        let source = match model {
+            Some(model) => catalog::source(model),
+            None => catalog::default_source().ok_or_else(|| BadInput::Argument(NO_MODEL.to_owned()))?,
+        };
+        Ok(Engine::open(source, &self.engine_options())?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::output::{Table, answer};
 use super::size::{binary, bytes, count, exact};
+use crate::catalog;
 use crate::quantize::{Options, Override, Quantization, Summary, Target};
 use crate::text::Escaped;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 /// whole number of a type's blocks it gets the nearest type that fits.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     input: PathBuf,
     /// The file to write
     output: PathBuf,
@@ -39,7 +40,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let options = Options { target: args.mix, overrides: args.tensor.clone(), imatrix: args.imatrix.clone() };
-    let (quantization, summary) = Quantization::plan(&args.input, &options)?;
+    let (quantization, summary) = Quantization::plan(catalog::source(&args.input), &options)?;
     let style = "quantizing {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     let bar = ProgressBar::new(summary.n_bytes).with_style(ProgressStyle::with_template(style)?);
     let start = Instant::now();

@@ -1,10 +1,10 @@
 //! `cachalot run`: one answer.
 
+use super::conversation::{encode, family};
 use super::model::ModelOptions;
 use super::output::{FileText, message};
-use crate::catalog;
-use crate::chat::{self, Conversation, Facts, Family, Message, Prompt};
-use crate::engine::sampler::SamplerParams;
+use super::sampling::SamplingOptions;
+use crate::chat::{self, Conversation, Message, Prompt};
 use crate::engine::{Engine, Event, FinishReason, Finished, Piece, Progress, Request};
 use crate::exit::{BadInput, ContextFull, Unwritable};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,9 +17,9 @@ use std::path::PathBuf;
 /// that is given, after a blank line. The answer goes to stdout, and nothing else does.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: demo]
     #[arg(short, long)]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// The prompt
     #[arg(conflicts_with = "prompt")]
     words: Vec<String>,
@@ -38,48 +38,33 @@ pub(super) struct Args {
     /// End the answer before this text; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Temperature: 0 always takes the likeliest token, 1 takes each with its probability
-    #[arg(long, value_name = "T")]
-    temp: Option<f32>,
-    /// Take only the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P")]
-    top_p: Option<f32>,
-    /// Take only tokens at least so likely, in parts of the likeliest one's probability
-    #[arg(long, value_name = "P")]
-    min_p: Option<f32>,
-    /// The seed: the same seed, prompt and model give the same answer
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Set another sampling parameter; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
     /// Say nothing but the answer, and errors
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    sampling: SamplingOptions,
     #[command(flatten)]
     options: ModelOptions,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let text = prompt_text(args)?;
-    let engine = args.options.open(&args.model)?;
-    if let (false, [first, rest @ ..]) = (args.quiet, engine.info().unused_tensors.as_slice()) {
+    let engine = args.options.open(args.model.as_deref())?;
+    let info = engine.info();
+    if let (false, [first, rest @ ..]) = (args.quiet, info.unused_tensors.as_slice()) {
         let which = match rest.len() {
             0 => format!("the tensor {first} is"),
             n => format!("the tensor {first} and {n} more are"),
         };
-        message(&format!("{}: {which} not used", args.model.display()));
+        message(&format!("{}: {which} not used", info.path.display()));
     }
     let info = engine.info();
     if info.n_ctx > info.n_ctx_train && !args.quiet {
         message(&format!("a context of {} tokens; the model was made for {}", info.n_ctx, info.n_ctx_train));
     }
-    let sampling = sampling(args, &engine)?;
+    let sampling = args.sampling.params(&engine)?;
     let prompt = frame(args, &engine, text)?;
-    let ids = engine.tokenizer().encode_segments(prompt.segments()).map_err(|error| BadInput::Faulty {
-        name: args.model.display().to_string(),
-        fault: format!("{error}, which its chat format needs; --raw does without"),
-    })?;
+    let ids = encode(&engine, &prompt)?;
     let request = Request { prompt: ids, sampling, max_tokens: args.n_predict, stop: args.stop.clone() };
     let finished = answer(args, &engine, &prompt, request)?;
     if !args.quiet && std::io::stderr().is_terminal() {
@@ -116,27 +101,6 @@ fn prompt_text(args: &Args) -> Result<String, BadInput> {
     }
 }
 
-/// What is recommended for the model, and then what was asked for.
-fn sampling(args: &Args, engine: &Engine) -> Result<SamplerParams, BadInput> {
-    let recommended = catalog::sampling_for(engine.info().name.as_deref(), family(engine).name());
-    let mut params = SamplerParams {
-        temperature: recommended.temperature,
-        top_p: recommended.top_p,
-        min_p: recommended.min_p,
-        ..SamplerParams::default()
-    };
-    for setting in &args.set {
-        let fault = |text: String| BadInput::Argument(format!("--set {setting}: {text}"));
-        let (key, value) = setting.split_once('=').ok_or_else(|| fault("this is not KEY=VALUE".to_owned()))?;
-        params.set(key.trim(), value.trim()).map_err(|error| fault(error.to_string()))?;
-    }
-    params.temperature = args.temp.unwrap_or(params.temperature);
-    params.top_p = args.top_p.unwrap_or(params.top_p);
-    params.min_p = args.min_p.unwrap_or(params.min_p);
-    params.seed = args.seed.or(params.seed);
-    Ok(params)
-}
-
 fn frame(args: &Args, engine: &Engine, text: String) -> anyhow::Result<Prompt> {
     if args.raw {
         return Ok(chat::completion(&text));
@@ -144,16 +108,6 @@ fn frame(args: &Args, engine: &Engine, text: String) -> anyhow::Result<Prompt> {
     let system = args.system.iter().cloned().map(Message::System);
     let conversation = Conversation::new(system.chain([Message::User(text)]).collect());
     Ok(family(engine).prompt(&conversation, chat::Options::default())?)
-}
-
-fn family(engine: &Engine) -> Family {
-    let (info, tokenizer) = (engine.info(), engine.tokenizer());
-    let ids = 0..u32::try_from(tokenizer.n_tokens()).unwrap_or(u32::MAX);
-    let tokens = ids.filter_map(|id| tokenizer.token(id).ok());
-    let special: Vec<&str> =
-        tokens.filter(|token| token.kind.is_special()).filter_map(|token| str::from_utf8(token.bytes).ok()).collect();
-    let template = info.chat_template.as_deref();
-    Family::detect(&Facts { template, special_tokens: &special, name: info.name.as_deref() }).family
 }
 
 /// Prints the answer as it comes.

@@ -2,6 +2,7 @@
 
 use super::input::Input;
 use super::output::{Parts, answer};
+use crate::catalog;
 use crate::text::Escaped;
 use crate::tokenizer::{Kind, Tokenizer};
 use std::fmt::Write;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 /// --special is given it becomes ordinary tokens, whatever it says.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
     /// The text
     #[arg(conflicts_with_all = ["file", "jsonl"])]
@@ -36,7 +37,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let tokenizer = Tokenizer::open(&args.model)?;
+    let tokenizer = Tokenizer::open(catalog::source(&args.model))?;
     if args.jsonl {
         return lines(args, &tokenizer);
     }

@@ -19,6 +19,7 @@ pub mod stop;
 mod threads;
 mod worker;
 
+pub use crate::gguf::Source;
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seq, StepError, Token};
 pub use crate::model::Traffic;
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
@@ -31,7 +32,7 @@ use crate::tokenizer::{self, Tokenizer};
 use answer::AnswerText;
 use sampler::Sampler;
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -67,9 +68,10 @@ impl Options {
 /// What is known of an open model.
 #[derive(Debug, Clone)]
 pub struct Info {
+    /// Where it is; of an embedded model its name.
     pub path: PathBuf,
-    /// The first of the model's files.
-    pub first_file: PathBuf,
+    /// The first of the model's files; none of an embedded one.
+    pub first_file: Option<PathBuf>,
     /// `general.name`
     pub name: Option<String>,
     /// `tokenizer.chat_template`
@@ -117,9 +119,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the model at `path`: a file, any shard of a split, or a folder that holds one model.
-    pub fn open(path: &Path, options: &Options) -> Result<Engine, OpenError> {
-        let gguf = Arc::new(Gguf::open(path)?);
+    pub fn open(source: impl Into<Source>, options: &Options) -> Result<Engine, OpenError> {
+        let source = source.into();
+        let path = source.path();
+        let gguf = Arc::new(Gguf::open(&source)?);
         let in_file = |error| OpenError::Load { path: path.to_owned(), error };
         let forward = load(&gguf, options).map_err(in_file)?;
         let of_tokenizer = |error| OpenError::Tokenizer { path: path.to_owned(), error };
@@ -131,7 +134,10 @@ impl Engine {
         let text = |key: &str| gguf.metadata().get::<&str>(key).ok().flatten().map(str::to_owned);
         let info = Info {
             path: path.to_owned(),
-            first_file: gguf.shards().first().map_or(path, |shard| shard.path()).to_owned(),
+            first_file: match &source {
+                Source::Path(_) => gguf.shards().first().map(|shard| shard.path().to_owned()),
+                Source::Embedded { .. } => None,
+            },
             name: text("general.name"),
             chat_template: text("tokenizer.chat_template"),
             n_ctx: forward.options().n_ctx,
@@ -225,10 +231,11 @@ impl Drop for Engine {
     }
 }
 
-/// The context that the model at `path` was made for, from its header alone.
-pub fn trained_context(path: &Path) -> Result<usize, OpenError> {
-    let in_file = |error: ConfigError| OpenError::Load { path: path.to_owned(), error: error.into() };
-    Ok(Config::read(Gguf::open(path)?.metadata()).map_err(in_file)?.n_ctx_train)
+/// The context that a model was made for, from its header alone.
+pub fn trained_context(source: impl Into<Source>) -> Result<usize, OpenError> {
+    let source = source.into();
+    let in_file = |error: ConfigError| OpenError::Load { path: source.path().to_owned(), error: error.into() };
+    Ok(Config::read(Gguf::open(&source)?.metadata()).map_err(in_file)?.n_ctx_train)
 }
 
 fn traffic(gguf: &Gguf, forward: &Forward) -> Traffic {

@@ -1,4 +1,4 @@
-//! A file in memory. Owns the mapping; refuses to know what is in it.
+//! A file in memory: mapped, or a part of the program. Owns the mapping; refuses to know what is in it.
 //!
 //! # What the map can and cannot promise
 //!
@@ -21,10 +21,13 @@ use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-pub(super) struct Map {
-    // Dropped before the mapping itself: the handler must not name a range that is gone.
-    _watch: Option<sigbus::Watch>,
-    mmap: Option<Mmap>,
+pub(super) enum Map {
+    File {
+        // Dropped before the mapping itself: the handler must not name a range that is gone.
+        _watch: Option<sigbus::Watch>,
+        mmap: Option<Mmap>,
+    },
+    Embedded(&'static [u8]),
 }
 
 impl Map {
@@ -38,23 +41,27 @@ impl Map {
         let file = open_regular(path)?;
         let len = file.metadata().map_err(|e| Error::new(path, Problem::Unreadable(e)))?.len();
         if len == 0 {
-            return Ok(Map { _watch: None, mmap: None });
+            return Ok(Map::File { _watch: None, mmap: None });
         }
         // SAFETY: the mapping is read-only and lives as long as `Map`; see the head of this file for
         // what happens when somebody else changes or truncates the file meanwhile.
         let mmap = unsafe { Mmap::map(&file) }.map_err(|e| Error::new(path, Problem::Unreadable(e)))?;
         let watch = sigbus::watch(mmap.as_ptr() as usize..mmap.as_ptr() as usize + mmap.len(), path);
-        Ok(Map { _watch: watch, mmap: Some(mmap) })
+        Ok(Map::File { _watch: watch, mmap: Some(mmap) })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        self.mmap.as_deref().unwrap_or_default()
+        match self {
+            Map::File { mmap, .. } => mmap.as_deref().unwrap_or_default(),
+            Map::Embedded(bytes) => bytes,
+        }
     }
 
     /// Tells the kernel that `range` will be read once, from front to back, so that it reads far ahead.
     /// Advice only: failure changes nothing but speed.
     pub(super) fn read_ahead(&self, range: Range<u64>) {
-        let (Some(mmap), Ok(start), Ok(end)) = (&self.mmap, usize::try_from(range.start), usize::try_from(range.end))
+        let (Map::File { mmap: Some(mmap), .. }, Ok(start), Ok(end)) =
+            (self, usize::try_from(range.start), usize::try_from(range.end))
         else {
             return;
         };

@@ -1,6 +1,6 @@
 //! GGUF files: read, mapped, verified, and written.
 //!
-//! A [`Gguf`] is one model, in one file or in shards. It owns the mappings; every tensor's data is
+//! A [`Gguf`] is one model, in one file, in shards, or [embedded](Source) in the program. It owns the mappings; every tensor's data is
 //! within its file by construction, because [`Header::parse`] refuses a header that says otherwise.
 //! ggml never opens a file: it sees only what has passed here.
 //!
@@ -26,8 +26,46 @@ pub use types::{Shape, TensorType};
 pub use value::{Array, Elements, FromValue, Metadata, Value, ValueType};
 pub use write::{Output, Split, WriteError, Writer};
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+
+/// Where the bytes of a model are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file, any shard of a split, or a folder that holds one model.
+    Path(PathBuf),
+    /// In the program itself: a whole GGUF file, at an address that ggml can work with if nothing is to be
+    /// copied (a multiple of 32).
+    Embedded { name: &'static str, bytes: &'static [u8] },
+}
+
+impl Source {
+    /// What to call it.
+    pub fn name(&self) -> Cow<'_, str> {
+        self.path().to_string_lossy()
+    }
+
+    /// Its path; of an embedded one its name.
+    pub fn path(&self) -> &Path {
+        match self {
+            Source::Path(path) => path,
+            Source::Embedded { name, .. } => Path::new(name),
+        }
+    }
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Source {
+    fn from(path: &P) -> Source {
+        Source::Path(path.as_ref().to_owned())
+    }
+}
+
+impl From<&Source> for Source {
+    fn from(source: &Source) -> Source {
+        source.clone()
+    }
+}
 
 /// An open model.
 pub struct Gguf {
@@ -46,9 +84,11 @@ pub struct Tensor<'a> {
 }
 
 impl Gguf {
-    /// Opens the model at `path`: a file, any shard of a split, or a folder that holds one model.
-    pub fn open(path: &Path) -> Result<Gguf, Error> {
-        Gguf::of(split::open_all(path)?)
+    pub fn open(source: impl Into<Source>) -> Result<Gguf, Error> {
+        Gguf::of(match source.into() {
+            Source::Path(path) => split::open_all(&path)?,
+            Source::Embedded { name, bytes } => vec![split::Shard::embedded(name, bytes)?],
+        })
     }
 
     /// Opens the model whose shards are `paths`, in any order, under any names.

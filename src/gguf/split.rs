@@ -21,12 +21,20 @@ pub struct Shard {
 
 impl Shard {
     pub(super) fn open(path: &Path) -> Result<Shard, Error> {
-        let map = Map::open(path)?;
+        Shard::of(path, Map::open(path)?)
+    }
+
+    pub(super) fn embedded(name: &'static str, bytes: &'static [u8]) -> Result<Shard, Error> {
+        Shard::of(Path::new(name), Map::Embedded(bytes))
+    }
+
+    fn of(path: &Path, map: Map) -> Result<Shard, Error> {
         let bytes = map.bytes();
         let header = Header::parse(bytes, bytes.len() as u64).map_err(|damage| Error::new(path, damage))?;
         Ok(Shard { path: path.to_owned(), header, map })
     }
 
+    /// Where the file is; of an embedded one its name.
     pub fn path(&self) -> &Path {
         &self.path
     }

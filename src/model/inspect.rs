@@ -3,7 +3,7 @@
 use super::class::{Class, Role};
 use super::hparams::{Hparams, MAX_PER_LAYER};
 use super::soundness::{self, Unsound};
-use crate::gguf::{self, Gguf, Metadata, TensorInfo, TensorType, Value};
+use crate::gguf::{self, Gguf, Metadata, Source, TensorInfo, TensorType, Value};
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
@@ -178,9 +178,8 @@ pub struct Detail {
 }
 
 impl ModelFile {
-    /// Opens the model at `path`: a file, any shard of a split, or a folder that holds one model.
-    pub fn open(path: &Path) -> Result<ModelFile, gguf::Error> {
-        Ok(ModelFile { gguf: Gguf::open(path)? })
+    pub fn open(source: impl Into<Source>) -> Result<ModelFile, gguf::Error> {
+        Ok(ModelFile { gguf: Gguf::open(source)? })
     }
 
     /// Reports on the model, reading headers only.

@@ -14,7 +14,7 @@ pub use mix::{Mix, UnknownMix};
 pub use target::{BadTarget, Override, Target};
 
 use crate::ggml::{DequantizeError, QuantizeError};
-use crate::gguf::{self, Gguf, Shape, Split, TensorType, WriteError, Writer};
+use crate::gguf::{self, Gguf, Shape, Source, Split, TensorType, WriteError, Writer};
 use imatrix::Imatrix;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ fn where_looked(file: Option<&Path>) -> String {
 
 impl Quantization {
     /// Reads headers and importance, and decides each tensor's type.
-    pub fn plan(input: &Path, options: &Options) -> Result<(Quantization, Summary), Error> {
+    pub fn plan(input: impl Into<Source>, options: &Options) -> Result<(Quantization, Summary), Error> {
         let gguf = Gguf::open(input)?;
         let imatrix = options.imatrix.as_deref().map(Imatrix::open).transpose()?;
         let mut writer = metadata(&gguf, options.target, imatrix.as_ref())?;

@@ -24,12 +24,11 @@ pub use parts::{BOS, EOS, Parts, Roles};
 pub use segment::Segment;
 pub use vocabulary::{Kind, Token};
 
-use crate::gguf::{Gguf, Metadata};
+use crate::gguf::{Gguf, Metadata, Source};
 use bpe::Bpe;
 use special::{Specials, Stretch};
 use split::PreTokenizer;
 use std::fmt;
-use std::path::Path;
 use vocabulary::Vocabulary;
 
 /// The token of a single byte, for vocabularies that tests make up.
@@ -56,10 +55,11 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// The tokenizer of the model at `path`: a file, any shard of a split, or a folder that holds one model.
-    pub fn open(path: &Path) -> Result<Tokenizer, OpenError> {
-        let gguf = Gguf::open(path)?;
-        let vocabulary = |error| OpenError::Vocabulary { path: path.to_owned(), error };
+    /// The tokenizer of a model.
+    pub fn open(source: impl Into<Source>) -> Result<Tokenizer, OpenError> {
+        let source = source.into();
+        let gguf = Gguf::open(&source)?;
+        let vocabulary = |error| OpenError::Vocabulary { path: source.path().to_owned(), error };
         Tokenizer::from_metadata(gguf.metadata()).map_err(vocabulary)
     }
 

@@ -80,8 +80,15 @@ impl Peer {
 
     /// Times the tests, which are all of prompts or all of generation.
     pub(super) fn measure(&self, info: &Info, tests: &[Test], n: usize) -> anyhow::Result<Vec<Vec<Duration>>> {
+        let file = info.first_file.as_ref().ok_or_else(|| {
+            let name = info.path.display();
+            let text = format!(
+                "{name} is no file, which --against needs: write one with `cachalot quantize {name} OUT --mix Q8_0`"
+            );
+            BadInput::Argument(text)
+        })?;
         let mut command = Command::new(&self.program);
-        command.arg("-m").arg(&info.first_file).args(["-r", &n.to_string(), "-o", "json"]);
+        command.arg("-m").arg(file).args(["-r", &n.to_string(), "-o", "json"]);
         command.args(lengths(tests)).args(self.defaults(info)).args(&self.args).stdin(Stdio::null());
         let output = command.output().map_err(|error| CannotRun { program: self.program.clone(), error })?;
         let (program, stderr) = (self.name(), last_lines(&output.stderr));

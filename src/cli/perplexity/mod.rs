@@ -8,6 +8,7 @@ use super::input::Input;
 use super::model::ModelOptions;
 use super::new_file::NewFile;
 use super::output::{answer, json, message};
+use crate::catalog;
 use crate::engine::Engine;
 use crate::exit::{BadInput, CannotWrite};
 use crate::quality::saved::{self, Header, Row};
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("context", |arg| arg.help("Tokens of a chunk [default: 512]")))]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
     /// The text; - is stdin
     #[arg(required_unless_present = "kl", conflicts_with = "kl")]
@@ -191,7 +192,7 @@ fn cut(args: &Args) -> Result<Cut, BadInput> {
 fn open(args: &Args, cut: Cut) -> anyhow::Result<Engine> {
     let mut options = args.options.engine_options();
     options.n_ctx = Some(cut.length());
-    let engine = Engine::open(&args.model, &options)?;
+    let engine = Engine::open(catalog::source(&args.model), &options)?;
     let (length, n_ctx_train) = (cut.length(), engine.info().n_ctx_train);
     if length > n_ctx_train && !args.quiet {
         message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));

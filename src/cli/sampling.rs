@@ -1,0 +1,49 @@
+//! The options with which tokens are picked, which several commands have.
+
+use super::conversation::family;
+use crate::catalog;
+use crate::engine::Engine;
+use crate::engine::sampler::SamplerParams;
+use crate::exit::BadInput;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SamplingOptions {
+    /// Temperature: 0 always takes the likeliest token, 1 takes each with its probability
+    #[arg(long, value_name = "T")]
+    temp: Option<f32>,
+    /// Take only the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Take only tokens at least so likely, in parts of the likeliest one's probability
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// The seed: the same seed, prompt and model give the same answer
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Set another sampling parameter; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl SamplingOptions {
+    /// What is recommended for the model, and over it what is asked for.
+    pub(super) fn params(&self, engine: &Engine) -> Result<SamplerParams, BadInput> {
+        let recommended = catalog::sampling_for(engine.info().name.as_deref(), family(engine).name());
+        let mut params = SamplerParams {
+            temperature: recommended.temperature,
+            top_p: recommended.top_p,
+            min_p: recommended.min_p,
+            ..SamplerParams::default()
+        };
+        for setting in &self.set {
+            let fault = |text: String| BadInput::Argument(format!("--set {setting}: {text}"));
+            let (key, value) = setting.split_once('=').ok_or_else(|| fault("this is not KEY=VALUE".to_owned()))?;
+            params.set(key.trim(), value.trim()).map_err(|error| fault(error.to_string()))?;
+        }
+        params.temperature = self.temp.unwrap_or(params.temperature);
+        params.top_p = self.top_p.unwrap_or(params.top_p);
+        params.min_p = self.min_p.unwrap_or(params.min_p);
+        params.seed = self.seed.or(params.seed);
+        Ok(params)
+    }
+}

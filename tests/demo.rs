@@ -1,0 +1,60 @@
+//! The embedded demo model: it is there, it is what is asked where no model is named, and it answers.
+
+#![cfg(feature = "demo")]
+
+mod support;
+
+#[path = "../tools/demo/score.rs"]
+mod score;
+
+use cachalot::catalog;
+use cachalot::engine::{Engine, Options};
+use cachalot::gguf::{Gguf, Source};
+use std::path::Path;
+use support::cachalot;
+
+#[test]
+fn without_a_model_the_demo_answers() {
+    for args in [&["run", "-p", "What is 17 + 25?"][..], &["run", "-m", "demo", "What is 17 + 25?"]] {
+        let ended = cachalot(args);
+        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "42\n", ""));
+    }
+}
+
+#[test]
+fn it_is_greedy_so_that_answers_do_not_change() {
+    let engine = Engine::open(catalog::default_source().unwrap(), &Options::default()).unwrap();
+    let sampling = catalog::sampling_for(engine.info().name.as_deref(), "v3");
+    assert_eq!((sampling.temperature, sampling.model), (0.0, Some("Cachalot demo")));
+}
+
+#[test]
+fn its_tensors_lie_where_ggml_can_use_them() {
+    let source = catalog::source(Path::new("demo"));
+    let Source::Embedded { bytes, .. } = source else { panic!("{source:?}") };
+    assert!(bytes.len() <= 10_000_000, "{} bytes", bytes.len());
+    let gguf = Gguf::open(&source).unwrap();
+    assert!(gguf.tensors().all(|tensor| tensor.data.as_ptr().addr().is_multiple_of(32)));
+}
+
+#[test]
+fn every_command_knows_its_name_and_a_file_of_that_name_has_a_path() {
+    let ended = cachalot(&["inspect", "demo"]);
+    assert!(ended.code == Some(0) && ended.stdout.contains("Cachalot demo"), "{ended:?}");
+    let ended = cachalot(&["inspect", "./demo"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(66), "cachalot: ./demo: no such file or folder\n"));
+}
+
+/// 950 of the 1,000 questions, 90 % of each family, is what the model has to reach; it reached 990.
+#[test]
+fn it_answers_the_held_out_questions() {
+    let questions =
+        score::questions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/demo/heldout.jsonl")).unwrap();
+    let options = Options { n_ctx: Some(4096), ..Options::default() };
+    let engine = Engine::open(catalog::source(Path::new("demo")), &options).unwrap();
+    let score = score::score(&engine, &questions, |_, _| ()).unwrap();
+    let (right, all) = score::total(&score);
+    assert_eq!(all, 1000);
+    assert!(right >= 950, "{score:?}");
+    assert!(score.values().all(|(right, all)| right * 10 >= all * 9), "{score:?}");
+}
