@@ -23,7 +23,7 @@ use std::path::Path;
 const BINDINGS_VERSION: &str = "0.26.0";
 
 fn main() {
-    for file in ["build.rs", "build", "Cargo.toml", "src/layout.c"] {
+    for file in ["build.rs", "build", "Cargo.toml", "src/layout.c", "src/relax.h"] {
         println!("cargo:rerun-if-changed={file}");
     }
     if let Err(message) = build() {

@@ -47,7 +47,8 @@ pub fn compile(sources: &Sources) -> Result<(), String> {
     println!("cargo:rustc-env=GGML_SYS_CPU_ARCH={arch}");
     println!("cargo:rustc-env=GGML_SYS_CPU_FEATURES={}", required.join(","));
 
-    c_build.clone().files(c.map(file)).compile("ggml-cpu-c");
+    let relax = std::path::absolute("src/relax.h").map_err(|e| format!("src/relax.h: {e}"))?;
+    c_build.clone().flag("-include").flag(relax).files(c.map(file)).compile("ggml-cpu-c");
     with_arch(sources.cpp()).files(cpp.map(file)).compile("ggml-cpu");
     Ok(())
 }
