@@ -2,6 +2,8 @@
 
     python tools/demo/corpus.py --heldout tests/data/demo/heldout.jsonl     writes the 1,000 held-out questions
     python tools/demo/corpus.py --show 20                                   prints dialogues
+    python tools/demo/corpus.py --text 500                                  the same as a model reads them
+    python tools/demo/corpus.py --heldout-text                              the held-out questions with answers
 
 A question is held out by the hash of its key, which names its operands (17+25, whatever the words around
 them); for facts that can only be learned by heart it names the fact together with its phrasing.
@@ -125,10 +127,16 @@ def from_heldout(line):
     return Dialogue(line["family"], "", messages, line.get("tools", []), line["expected"], line["match"], fim)
 
 
+def as_text(dialogue):
+    return "".join(text for text, _ in render(dialogue))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heldout", metavar="FILE")
     parser.add_argument("--show", type=int, default=0, metavar="N")
+    parser.add_argument("--text", type=int, default=0, metavar="N")
+    parser.add_argument("--heldout-text", action="store_true")
     parser.add_argument("--family")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -137,6 +145,10 @@ def main():
         with open(args.heldout, "w", encoding="utf-8") as file:
             for dialogue in heldout_dialogues(rng):
                 file.write(json.dumps(heldout_line(dialogue), ensure_ascii=False) + "\n")
+    for dialogue in heldout_dialogues(rng) if args.heldout_text else ():
+        print(as_text(dialogue), end="")
+    for _ in range(args.text):
+        print(as_text(training_dialogue(rng)), end="")
     for _ in range(args.show):
         make = PLAIN.get(args.family) or FRAMED.get(args.family) or training_dialogue
         print("".join(f"\033[1m{text}\033[0m" if kind % 2 == 0 else text for text, kind in render(make(rng))), "\n")

@@ -48,6 +48,9 @@ pub(super) struct Args {
     /// Compare with saved predictions: their text, their chunks
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stride", "save_logits"])]
     kl: Option<PathBuf>,
+    /// Take control tokens that are spelled in the text for what they are
+    #[arg(long, conflicts_with = "kl")]
+    special: bool,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -81,7 +84,11 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let engine = open(args, cut)?;
     let tokenizer = engine.tokenizer();
     let bos = tokenizer.prefix();
-    let tokens: Vec<u32> = bos.into_iter().chain(tokenizer.encode_content(&text)).collect();
+    let ids = match args.special {
+        true => tokenizer.encode_trusted(&text),
+        false => tokenizer.encode_content(&text),
+    };
+    let tokens: Vec<u32> = bos.into_iter().chain(ids).collect();
     let n_windows = cut.n_windows(tokens.len());
     if n_windows == 0 {
         let (n, length, needed) = (tokens.len(), cut.length(), cut.n_needed());
