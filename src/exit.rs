@@ -101,6 +101,9 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<quantize::Error>() {
         return of_quantize(error);
     }
+    if let Some(error) = cause.downcast_ref::<quantize::ImatrixError>() {
+        return of_imatrix(error);
+    }
     if cause.is::<gguf::WriteError>() {
         return Some(Exit::CannotWrite);
     }
@@ -123,12 +126,22 @@ fn of_load(error: &graph::LoadError) -> Exit {
 }
 
 fn of_quantize(error: &quantize::Error) -> Option<Exit> {
-    use quantize::{Error, ImatrixError};
+    use quantize::Error;
     match error {
-        Error::Open(error) | Error::Imatrix(ImatrixError::Open(error)) => classify(error),
-        Error::Imatrix(_) | Error::Decode { .. } | Error::Encode { .. } => Some(Exit::Damaged),
+        Error::Open(error) => classify(error),
+        Error::Imatrix(error) => of_imatrix(error),
+        Error::Decode { .. } | Error::Encode { .. } => Some(Exit::Damaged),
         Error::Write(_) => Some(Exit::CannotWrite),
         Error::NoMatch(_) | Error::NoImportance { .. } | Error::Same(_) => Some(Exit::Usage),
+    }
+}
+
+fn of_imatrix(error: &quantize::ImatrixError) -> Option<Exit> {
+    use quantize::ImatrixError;
+    match error {
+        ImatrixError::Open(error) => classify(error),
+        ImatrixError::Other(_) | ImatrixError::Faulty { .. } | ImatrixError::Foreign { .. } => Some(Exit::Damaged),
+        ImatrixError::NotFinite(_) => Some(Exit::Failed),
     }
 }
 

@@ -6,6 +6,7 @@
 mod bench;
 mod conversation;
 mod detokenize;
+mod imatrix;
 mod input;
 mod inspect;
 mod logits;
@@ -13,6 +14,7 @@ mod model;
 mod new_file;
 mod output;
 mod perplexity;
+mod progress;
 mod quantize;
 mod run;
 mod sampling;
@@ -48,6 +50,7 @@ enum Command {
     Logits(logits::Args),
     Synth(synth::Args),
     Quantize(quantize::Args),
+    Imatrix(imatrix::Args),
     Bench(bench::Args),
     Perplexity(perplexity::Args),
     #[command(hide = true)]
@@ -91,6 +94,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Logits(args) => logits::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::TemplateCheck(_) => template_check::run(),

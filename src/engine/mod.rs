@@ -20,7 +20,7 @@ mod threads;
 mod worker;
 
 pub use crate::gguf::Source;
-pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seq, StepError, Token};
+pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Token};
 pub use crate::model::Traffic;
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
 pub use threads::{logical_cores, physical_cores};

@@ -208,6 +208,14 @@ impl<'b> Builder<'b> {
         self.bounded.borrow_mut().insert(tensor.root().as_non_null(), bound);
     }
 
+    /// Notes that what is in `copy` is what is in `tensor`.
+    pub(super) fn copy_bound(&self, tensor: Tensor<'b>, copy: Tensor<'b>) {
+        let bound = self.bounded.borrow().get(&tensor.root().as_non_null()).copied();
+        if let Some(bound) = bound {
+            self.set_bound(copy, bound);
+        }
+    }
+
     /// Whether `ids` choose from at least `n_rows` rows only: what was computed is known to, and what comes
     /// from outside is held to it when it is written.
     pub(super) fn choose_from(&self, ids: Tensor<'b>, n_rows: i64) -> bool {

@@ -356,7 +356,9 @@ impl<'b> Builder<'b> {
     pub fn cont(&self, a: Tensor<'b>) -> OpResult<'b> {
         ensure!("cont", are_blocks(a, 1) || has_dense_elements(a), "{a:?} cannot be copied by elements");
         ensure!("cont", i32::try_from(a.n_elements()).is_ok(), "{a:?} has too many elements");
-        self.node("cont", || unsafe { ggml_sys::ggml_cont(self.ctx(), a.as_ptr()) })
+        let copy = self.node("cont", || unsafe { ggml_sys::ggml_cont(self.ctx(), a.as_ptr()) })?;
+        self.copy_bound(a, copy);
+        Ok(copy)
     }
 
     /// A contiguous copy in F32.

@@ -7,7 +7,7 @@ use super::memory::Memory;
 use crate::gguf::TensorType;
 use ggml_sys::{ggml_context, ggml_tensor};
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -121,6 +121,13 @@ impl<'c> Tensor<'c> {
 
     pub(super) fn is(self, ty: TensorType) -> bool {
         self.type_id() == ty.id()
+    }
+
+    /// The name that it was stored under, of which ggml keeps 63 bytes.
+    pub fn name(self) -> String {
+        // SAFETY: alive by construction; ggml ends names with a NUL.
+        let name = unsafe { CStr::from_ptr(ggml_sys::ggml_get_name(self.as_ptr())) };
+        name.to_string_lossy().into_owned()
     }
 
     pub fn n_elements(self) -> i64 {

@@ -17,10 +17,15 @@ pub(super) fn write_cache<'b>(
 ) -> Result<Tensor<'b>, OpError> {
     let (b, c) = (s.b, s.config);
     let [rank, n_rot, n_tokens] = [c.kv_lora_rank as i64, c.n_rot as i64, s.n_tokens as i64];
+    s.observe(&[attention.kv_a_mqa], x)?;
     let kv = b.mul_mat(s.w(attention.kv_a_mqa), x)?; // [rank + n_rot, n_tokens]
     let row = kv.nb()[1];
     let latent = b.view(kv, [rank, n_tokens, 1, 1], [row; 3], 0)?;
     let latent = b.mul(b.rms_norm(latent, c.rms_eps)?, s.w(attention.kv_a_norm))?;
+    if let Values::Joint { kv_b } = &attention.values {
+        // Keys and values are its rows, and these their columns, whichever form attention takes.
+        s.observe(&[*kv_b], latent)?;
+    }
     let k_rot = b.view(kv, [n_rot, 1, n_tokens, 1], [row; 3], c.kv_lora_rank * size_of::<f32>())?;
     let k_rot = b.reshape(b.rope(k_rot, s.positions, &s.rope)?, [n_rot, n_tokens, 1, 1])?;
     b.set_rows(s.cache(layer), b.concat_rows(latent, k_rot)?, s.cells)
@@ -40,6 +45,7 @@ pub(super) fn attend<'b>(
         false => unabsorbed(s, attention, cache, q_nope, q_rot)?,
     }; // [n_value, n_head, n_tokens]
     let mixed = b.reshape(mixed, [(c.n_value * c.n_head) as i64, s.n_tokens as i64, 1, 1])?;
+    s.observe(&[attention.output], mixed)?;
     b.mul_mat(s.w(attention.output), mixed)
 }
 
@@ -54,7 +60,8 @@ fn absorbed<'b>(
 ) -> Result<Tensor<'b>, OpError> {
     let b = s.b;
     let k_b = latent_keys(s, attention)?;
-    let q_latent = b.mul_mat(k_b, b.permute(q_nope, [0, 2, 1, 3])?)?; // [rank, n_tokens, n_head]
+    let q_nope = b.permute(q_nope, [0, 2, 1, 3])?; // [n_nope, n_tokens, n_head]
+    let q_latent = b.mul_mat(k_b, q_nope)?; // [rank, n_tokens, n_head]
     let q_latent = b.permute(q_latent, [0, 2, 1, 3])?; // [rank, n_head, n_tokens]
     let q = b.concat_rows(q_latent, q_rot)?; // [rank + n_rot, n_head, n_tokens]
     let q = b.permute(q, [0, 2, 1, 3])?; // [rank + n_rot, n_tokens, n_head]
@@ -62,6 +69,10 @@ fn absorbed<'b>(
         true => with_flash(s, cache, q)?,
         false => with_scores(s, cache, q)?,
     }; // [rank, n_tokens, n_head]
+    if let Values::Own { v_b } = &attention.values {
+        s.observe(&[attention.k_b], q_nope)?;
+        s.observe(&[*v_b], mixed)?;
+    }
     let v = b.mul_mat(values(s, &attention.values)?, mixed)?; // [n_value, n_tokens, n_head]
     b.cont(b.permute(v, [0, 2, 1, 3])?)
 }
@@ -116,10 +127,15 @@ fn latent_keys<'b>(s: &Step<'_, 'b>, attention: &Attention) -> Result<Tensor<'b>
 fn queries<'b>(s: &Step<'_, 'b>, query: &Query, x: Tensor<'b>) -> Result<(Tensor<'b>, Tensor<'b>), OpError> {
     let (b, c) = (s.b, s.config);
     let q = match query {
-        Query::Full { q } => b.mul_mat(s.w(*q), x)?,
+        Query::Full { q } => {
+            s.observe(&[*q], x)?;
+            b.mul_mat(s.w(*q), x)?
+        }
         Query::LowRank { q_a, q_a_norm, q_b } => {
+            s.observe(&[*q_a], x)?;
             let low = b.mul_mat(s.w(*q_a), x)?; // [q_lora_rank, n_tokens]
             let low = b.mul(b.rms_norm(low, c.rms_eps)?, s.w(*q_a_norm))?;
+            s.observe(&[*q_b], low)?;
             b.mul_mat(s.w(*q_b), low)?
         }
     }; // [n_key · n_head, n_tokens]

@@ -24,9 +24,12 @@ pub(super) fn feed_forward<'b>(
 }
 
 fn mlp<'b>(s: &Step<'_, 'b>, mlp: &Mlp, x: Tensor<'b>) -> Result<Tensor<'b>, OpError> {
+    s.observe(&[mlp.gate, mlp.up], x)?;
     let gate = s.b.mul_mat(s.w(mlp.gate), x)?;
     let up = s.b.mul_mat(s.w(mlp.up), x)?;
-    s.b.mul_mat(s.w(mlp.down), s.b.swiglu(gate, up)?)
+    let hidden = s.b.swiglu(gate, up)?;
+    s.observe(&[mlp.down], hidden)?;
+    s.b.mul_mat(s.w(mlp.down), hidden)
 }
 
 /// The weighted sum of a token's routed experts.
@@ -36,18 +39,24 @@ fn routed<'b>(s: &Step<'_, 'b>, mixture: &Mixture, x: Tensor<'b>) -> Result<Tens
         return Err(OpError { op: "mixture", problem: "the model has no experts".to_owned() });
     };
     let [n_embd, n_tokens, n_used] = [s.config.n_embd as i64, s.n_tokens as i64, experts.n_used as i64];
+    s.observe(&[mixture.router], x)?;
     let logits = b.mul_mat(s.w(mixture.router), x)?; // [n_expert, n_tokens]
     let routed = route(b, experts, s.routing, logits, mixture.bias.map(|bias| s.w(bias)))?;
 
     let x = b.reshape(x, [n_embd, 1, n_tokens, 1])?;
     let hidden = match &mixture.gate_up {
         GateUp::Two { gate, up } => {
+            s.observe_chosen(&[*gate, *up], x, &routed)?;
             let up = b.mul_mat_id(s.w(*up), x, routed.ids)?;
             let gate = b.mul_mat_id(s.w(*gate), x, routed.ids)?;
             b.swiglu(gate, up)?
         }
-        GateUp::One { gate_up } => b.swiglu_fused(b.mul_mat_id(s.w(*gate_up), x, routed.ids)?)?,
+        GateUp::One { gate_up } => {
+            s.observe_chosen(&[*gate_up], x, &routed)?;
+            b.swiglu_fused(b.mul_mat_id(s.w(*gate_up), x, routed.ids)?)?
+        }
     }; // [n_ff, n_used, n_tokens]
+    s.observe_chosen(&[mixture.down], hidden, &routed)?;
     let each = b.mul_mat_id(s.w(mixture.down), hidden, routed.ids)?; // [n_embd, n_used, n_tokens]
     let each = b.mul(each, routed.weights)?;
 

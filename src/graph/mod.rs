@@ -1,7 +1,7 @@
 //! The deepseek2 forward pass as ggml graphs.
 //!
 //! `step` lays the layers, `attention` and `feed_forward` are what is in one, `router` chooses experts.
-//! `cells` and `cache` keep what was computed for earlier tokens. `forward` is all of it behind one door:
+//! `observe` measures what goes into matrices. `cells` and `cache` keep what was computed for earlier tokens. `forward` is all of it behind one door:
 //! tokens in, logits out.
 
 mod attention;
@@ -9,10 +9,12 @@ mod cache;
 mod cells;
 mod feed_forward;
 mod forward;
+mod observe;
 mod router;
 mod step;
 
 pub use cache::CacheType;
 pub use cells::Seq;
 pub use forward::{Absorb, Fault, Forward, LoadError, Options, StepError, Token};
+pub use observe::Seen;
 pub use router::Routing;

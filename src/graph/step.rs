@@ -4,6 +4,7 @@
 use super::attention::{attend, write_cache};
 use super::cache::Cache;
 use super::feed_forward::feed_forward;
+use super::observe::{Observer, Port};
 use super::router::Routing;
 use crate::ggml::{Builder, Graph, Input, OpError, OutOfMemory, Output, Rope, Store, StoreId, Tensor};
 use crate::gguf::TensorType;
@@ -20,8 +21,17 @@ pub(super) struct StepShape {
     pub(super) n_outputs: usize,
     /// Whether queries are taken to the latent space.
     pub(super) absorb: bool,
-    /// Whether what each layer passes on is kept.
-    pub(super) hidden: bool,
+    pub(super) keep: Keep,
+}
+
+/// What is kept of a step besides its logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    Nothing,
+    /// What each layer passes on.
+    Hidden,
+    /// How large the inputs of each matrix are. All tokens go through all layers, and none gets logits.
+    Inputs,
 }
 
 /// Where a step's numbers go in and come out.
@@ -41,6 +51,8 @@ pub(super) struct Ports {
     pub(super) logits: Option<Output>,
     /// [n_embd, n_tokens] before each layer, then [n_embd, n_outputs] after the last and after the final norm.
     pub(super) hidden: Vec<Output>,
+    /// The inputs of matrices, where they are kept.
+    pub(super) inputs: Vec<Port>,
 }
 
 /// What the parts of a layer need to know.
@@ -57,6 +69,8 @@ pub(super) struct Step<'a, 'b> {
     /// Whether queries are taken to the latent space.
     pub(super) absorb: bool,
     pub(super) routing: Routing,
+    /// Is shown what goes into each matrix, where that is kept.
+    pub(super) observer: Option<&'a Observer>,
     layers: &'a [StoreId],
 }
 
@@ -94,6 +108,9 @@ pub enum BuildError {
 /// More nodes than a layer ever has.
 const NODES_PER_LAYER: usize = 160;
 
+/// More than observing the inputs of a layer's matrices takes.
+const NODES_OBSERVED_PER_LAYER: usize = 120;
+
 pub(super) fn build(
     config: &Config,
     weights: &Weights,
@@ -103,7 +120,9 @@ pub(super) fn build(
     shape: StepShape,
 ) -> Result<(Graph, Ports), BuildError> {
     let n_used = config.experts.as_ref().map_or(0, |experts| experts.n_used);
-    let max_nodes = (config.n_layer + 1) * (NODES_PER_LAYER + 3 * n_used);
+    let observed = if shape.keep == Keep::Inputs { NODES_OBSERVED_PER_LAYER } else { 0 };
+    let max_nodes = (config.n_layer + 1) * (NODES_PER_LAYER + observed + 3 * n_used);
+    let observer = (shape.keep == Keep::Inputs).then(Observer::default);
     Graph::build(max_nodes, vec![store.clone(), cache.store.clone()], |b| {
         let n = shape.n_tokens as i64;
         let (tokens, token_ids) = b.input("tokens", TensorType::I32, [n, 1, 1, 1])?;
@@ -111,7 +130,10 @@ pub(super) fn build(
         let (cells, cell) = b.input("cells", TensorType::I64, [n, 1, 1, 1])?;
         let (mask, mask_tensor) = b.input("mask", TensorType::F16, [shape.n_kv as i64, n, 1, 1])?;
         let (rows, row) = b.input("rows", TensorType::I32, [shape.n_outputs.max(1) as i64, 1, 1, 1])?;
-        let ports = |logits, hidden| Ports { tokens, positions, cells, mask, rows, logits, hidden };
+        let ports = |logits, hidden| {
+            let inputs = observer.as_ref().map(Observer::take).unwrap_or_default();
+            Ports { tokens, positions, cells, mask, rows, logits, hidden, inputs }
+        };
         let mut step = Step {
             b,
             config,
@@ -124,22 +146,23 @@ pub(super) fn build(
             flash: method.flash,
             absorb: shape.absorb,
             routing: method.routing,
+            observer: observer.as_ref(),
             layers: &cache.layers,
         };
         let mut hidden = Vec::new();
         let mut x = b.get_rows(step.w(weights.token_embd), token_ids)?; // [n_embd, n_tokens]
         for (number, layer) in weights.layers.iter().enumerate() {
-            if shape.hidden {
+            if shape.keep == Keep::Hidden {
                 hidden.push(b.output(x)?);
             }
             let normed = b.mul(b.rms_norm(x, config.rms_eps)?, step.w(layer.attn_norm))?;
             let cache = write_cache(&step, number, &layer.attention, normed)?;
             let is_last = number + 1 == weights.layers.len();
-            if is_last && shape.n_outputs == 0 {
+            if is_last && shape.n_outputs == 0 && observer.is_none() {
                 return Ok(ports(None, hidden));
             }
             let mut attended = attend(&step, &layer.attention, normed, cache)?;
-            if is_last {
+            if is_last && observer.is_none() {
                 // Behind the last attention tokens go separate ways: only those asked for go on.
                 attended = b.get_rows(attended, row)?;
                 x = b.get_rows(x, row)?;
@@ -150,7 +173,11 @@ pub(super) fn build(
             x = b.add(x, feed_forward(&step, &layer.feed_forward, normed)?)?;
         }
         let normed = b.mul(b.rms_norm(x, config.rms_eps)?, step.w(weights.output_norm))?;
-        if shape.hidden {
+        if shape.keep == Keep::Inputs {
+            step.observe(&[weights.output], normed)?;
+            return Ok(ports(None, hidden));
+        }
+        if shape.keep == Keep::Hidden {
             hidden.push(b.output(x)?);
             hidden.push(b.output(normed)?);
         }

@@ -2,11 +2,21 @@
 //! seen there.
 //!
 //! Read from llama.cpp's GGUF form: for a matrix `NAME` the tensors `NAME.in_sum2` [columns, experts], the
-//! sums of the squares of its inputs, and `NAME.counts` [1, experts], how many inputs there were.
+//! sums of the squares of its inputs, and `NAME.counts` [1, experts], how many inputs there were. Where a tensor
+//! has a matrix for each head, which all get the same number of inputs, there is one count, and the columns of
+//! all heads are one row. `collect` makes such files.
 
 use crate::gguf::{self, Gguf, Tensor};
+use crate::text::Escaped;
 use std::path::{Path, PathBuf};
 
+/// What is behind a matrix's name.
+pub(super) const SUMS: &str = ".in_sum2";
+pub(super) const COUNTS: &str = ".counts";
+/// Keys: the texts' names, how many chunks they were cut into, and the tokens of one.
+pub(super) const DATASETS: &str = "imatrix.datasets";
+pub(super) const CHUNK_COUNT: &str = "imatrix.chunk_count";
+pub(super) const CHUNK_SIZE: &str = "imatrix.chunk_size";
 /// What may be too little for ggml's arithmetic is raised to this part of the mean.
 const LEAST: f64 = 1e-9;
 /// Below this mean, nothing was measured.
@@ -35,28 +45,51 @@ pub enum ImatrixError {
     Other(PathBuf),
     #[error("{path}: '{tensor}' {fault}", path = path.display())]
     Faulty { path: PathBuf, tensor: String, fault: String },
+    #[error(
+        "{path}: is of another model: {model} has no matrix '{tensor}'",
+        path = path.display(), model = model.display(), tensor = Escaped(tensor)
+    )]
+    Foreign { path: PathBuf, tensor: String, model: PathBuf },
+    #[error("the inputs of '{0}' are not finite: the model computes numbers that are none")]
+    NotFinite(String),
+}
+
+/// What a file holds of one matrix.
+pub(super) struct Sums {
+    pub(super) values: Vec<f32>,
+    /// One for all matrices, or one each.
+    pub(super) counts: Vec<f32>,
 }
 
 impl Imatrix {
     pub(super) fn open(path: &Path) -> Result<Imatrix, ImatrixError> {
         let gguf = Gguf::open(path)?;
-        if !gguf.tensors().any(|tensor| tensor.info.name.ends_with(".in_sum2")) {
+        let imatrix = Imatrix { gguf, path: path.to_owned() };
+        if imatrix.names().next().is_none() {
             return Err(ImatrixError::Other(path.to_owned()));
         }
-        Ok(Imatrix { gguf, path: path.to_owned() })
+        Ok(imatrix)
     }
 
     /// How many matrices it knows.
     pub(super) fn len(&self) -> u32 {
-        self.gguf.tensors().filter(|tensor| tensor.info.name.ends_with(".in_sum2")).count() as u32
+        self.names().count() as u32
     }
 
-    /// How many chunks of text it is from, and the first text's name, where it says so.
-    pub(super) fn origin(&self) -> (Option<u32>, Option<String>) {
-        let metadata = self.gguf.metadata();
-        let chunks = metadata.get("imatrix.chunk_count").ok().flatten();
-        let texts: Option<Vec<&str>> = metadata.get("imatrix.datasets").ok().flatten();
-        (chunks, texts.and_then(|texts| texts.first().map(|text| (*text).to_owned())))
+    /// How many chunks of text it is from, where it says so.
+    pub(super) fn n_chunks(&self) -> Option<u32> {
+        self.gguf.metadata().get(CHUNK_COUNT).ok().flatten()
+    }
+
+    /// How many tokens a chunk had, where it says so.
+    pub(super) fn chunk_len(&self) -> Option<u32> {
+        self.gguf.metadata().get(CHUNK_SIZE).ok().flatten()
+    }
+
+    /// The texts' names.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let texts: Option<Vec<&str>> = self.gguf.metadata().get(DATASETS).ok().flatten();
+        texts.unwrap_or_default().into_iter().map(str::to_owned).collect()
     }
 
     /// The importance of the columns of the tensor `name`, which has `matrices` matrices with rows of `row`
@@ -65,19 +98,38 @@ impl Imatrix {
     /// An expert that was never reached gets 1 for all columns, as llama.cpp does: nothing is known of it, so
     /// none is preferred.
     pub(super) fn importance(&self, name: &str, row: u64, matrices: u64) -> Result<Option<Importance>, ImatrixError> {
-        let Some(sums) = self.gguf.tensor(&format!("{name}.in_sum2")) else {
+        let Some(Sums { mut values, counts }) = self.sums(name, row, matrices)? else {
+            return Ok(None);
+        };
+        let part = values.len() / counts.len();
+        for (values, count) in values.chunks_mut(part).zip(&counts) {
+            mean_squares(values, *count);
+        }
+        let unreached = counts.iter().filter(|count| **count == 0.0).count() as u64;
+        Ok(Some(Importance { values, n_unreached: unreached }))
+    }
+
+    /// The matrices that it knows.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.gguf.tensors().filter_map(|tensor| tensor.info.name.strip_suffix(SUMS))
+    }
+
+    /// What it holds of the tensor `name`, as it is.
+    pub(super) fn sums(&self, name: &str, row: u64, matrices: u64) -> Result<Option<Sums>, ImatrixError> {
+        let Some(sums) = self.gguf.tensor(&format!("{name}{SUMS}")) else {
             return Ok(None);
         };
         let faulty = |tensor: &str, fault: String| {
             Err(ImatrixError::Faulty { path: self.path.clone(), tensor: tensor.to_owned(), fault })
         };
-        let counts_name = format!("{name}.counts");
+        let counts_name = format!("{name}{COUNTS}");
         let Some(counts) = self.gguf.tensor(&counts_name) else {
             return faulty(&counts_name, "is missing".to_owned());
         };
         let shape = sums.info.shape;
         let n_values = row.checked_mul(matrices);
-        if shape.ne()[0] != row || shape.n_elements() != n_values {
+        let is_one_row = counts.info.shape.n_elements() == Some(1) && Some(shape.ne()[0]) == n_values;
+        if !(shape.ne()[0] == row || is_one_row) || shape.n_elements() != n_values {
             let fault = format!("has the shape {shape}; the model's tensor needs [{row}, {matrices}]");
             return faulty(&sums.info.name, fault);
         }
@@ -91,13 +143,7 @@ impl Imatrix {
         if let Some(value) = values.iter().chain(&counts).find(|x| !sane(x)) {
             return faulty(&sums.info.name, format!("holds {value}, which is no sum of squares and no count"));
         }
-        let mut values = values;
-        let part = values.len() / counts.len();
-        for (values, count) in values.chunks_mut(part).zip(&counts) {
-            mean_squares(values, *count);
-        }
-        let unreached = counts.iter().filter(|count| **count == 0.0).count() as u64;
-        Ok(Some(Importance { values, n_unreached: unreached }))
+        Ok(Some(Sums { values, counts }))
     }
 }
 
@@ -149,7 +195,17 @@ mod tests {
         let importance = read.importance("a", 2, 3).unwrap().unwrap();
         assert_eq!(importance, Importance { values: vec![1.0, 3.0, 1.0, 1.0, 1e-9, 2.0], n_unreached: 1 });
         assert_eq!(read.importance("b", 2, 3).unwrap(), None);
-        assert_eq!((read.len(), read.origin()), (1, (None, None)));
+        assert_eq!((read.len(), read.n_chunks(), read.texts()), (1, None, vec![]));
+    }
+
+    /// So llama.cpp writes tensors with a matrix for each head.
+    #[test]
+    fn heads_may_be_one_row_with_one_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = imatrix(folder.path(), &[2.0, 6.0, 4.0, 8.0], &[2.0]);
+        let importance = read.importance("a", 2, 2).unwrap().unwrap();
+        assert_eq!(importance, Importance { values: vec![1.0, 3.0, 2.0, 4.0], n_unreached: 0 });
+        assert!(read.importance("a", 2, 3).is_err());
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Quantised files: which tensor is stored in which type, and the writing of them.
 //!
-//! `mix` has the mixes, `target` what a user may ask for instead, `imatrix` reads how important columns are.
+//! `mix` has the mixes, `target` what a user may ask for instead, `imatrix` reads how important columns are,
+//! and `collect` gathers that.
 //! A [`Quantization`] is planned from a file's header and checked before the first byte is written; `run`
 //! writes it.
 
+mod collect;
 mod imatrix;
 mod mix;
 mod run;
 mod target;
 
+pub use collect::{Collector, Coverage, Reached};
 pub use imatrix::ImatrixError;
 pub use mix::{Mix, UnknownMix};
 pub use target::{BadTarget, Override, Target};
@@ -78,7 +81,7 @@ pub enum Error {
     NoMatch(String),
     #[error(
         "'{tensor}' would be {ty}, which is useless without an importance matrix{}: give the model's with --imatrix \
-         (llama-imatrix writes one), or give the tensor another type with --tensor PATTERN=TYPE",
+         (`cachalot imatrix` makes one, and so does llama-imatrix), or give the tensor another type with --tensor PATTERN=TYPE",
         where_looked(.file.as_deref())
     )]
     NoImportance { tensor: String, ty: TensorType, file: Option<PathBuf> },
@@ -202,9 +205,9 @@ fn metadata(gguf: &Gguf, target: Target, imatrix: Option<&Imatrix>) -> Result<Wr
         let name = imatrix.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         writer.set("quantize.imatrix.file", &*name)?;
         writer.set("quantize.imatrix.entries_count", imatrix.len())?;
-        let (chunks, text) = imatrix.origin();
-        chunks.map_or(Ok(()), |chunks| writer.set("quantize.imatrix.chunks_count", chunks))?;
-        text.map_or(Ok(()), |text| writer.set("quantize.imatrix.dataset", text.as_str()))?;
+        imatrix.n_chunks().map_or(Ok(()), |chunks| writer.set("quantize.imatrix.chunks_count", chunks))?;
+        let texts = imatrix.texts();
+        texts.first().map_or(Ok(()), |text| writer.set("quantize.imatrix.dataset", text.as_str()))?;
     }
     Ok(writer)
 }

@@ -1,7 +1,6 @@
 //! `cachalot perplexity`: how well a model predicts a text, and how far it is from another model.
 
 mod evaluate;
-mod progress;
 mod report;
 
 use super::input::Input;
@@ -9,12 +8,13 @@ use super::model::ModelOptions;
 use super::new_file::NewFile;
 use super::output::{answer, json, message};
 use crate::catalog;
+use super::progress::Progress;
 use crate::engine::Engine;
 use crate::exit::{BadInput, CannotWrite};
 use crate::quality::saved::{self, Header, Row};
 use crate::quality::{Comparison, Cut, Sample, Score, Summary};
 use evaluate::{Rows, evaluate};
-use progress::Progress;
+
 use rayon::prelude::*;
 use report::Work;
 use std::fs::File;

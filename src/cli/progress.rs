@@ -1,6 +1,6 @@
 //! How far the work is and what comes out so far, on stderr.
 
-use super::super::output::message;
+use super::output::message;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
