@@ -4,9 +4,10 @@
 mod support;
 
 use cachalot::gguf::TensorType;
-use cachalot::graph::{CacheType, Forward, LoadError, Options, Seq, Token};
+use cachalot::graph::{CacheType, Forward, LoadError, Options, Seen, Seq, Token};
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use support::draft::{Draft, Key, Part};
 use support::parity::{Fixture, Reference, distance, fixture, row};
 
@@ -119,6 +120,51 @@ fn joint_keys_and_values() {
     assert_eq!(own, 3 * NOPE * RANK * HEADS * 4);
 }
 
+/// What goes into each matrix when tokens are computed: sums of squares, and how many there were.
+fn inputs(fixture: &Fixture, ids: &[u32]) -> BTreeMap<String, (Vec<f32>, Vec<f32>)> {
+    let mut inputs = BTreeMap::new();
+    let see = |seen: &Seen<'_>| {
+        let names = seen.tensors.iter().cloned();
+        inputs.extend(names.map(|name| (name, (seen.sums.to_vec(), seen.counts.to_vec()))));
+    };
+    load(fixture).step_observed(&tokens(ids), see).unwrap();
+    inputs
+}
+
+/// x / √(mean x² + 1e-6), times the weights.
+fn normed(x: &[f64], weights: &[f32]) -> Vec<f64> {
+    let mean = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
+    x.iter().zip(weights).map(|(x, w)| x / (mean + 1e-6).sqrt() * f64::from(*w)).collect()
+}
+
+/// What `attn_kv_b` gets are the latent vectors, here computed from what goes into a layer.
+#[test]
+fn inputs_of_joint_keys_and_values() {
+    let (_, draft) = v3();
+    let mut draft = legacy(draft);
+    let fixture = draft.open();
+    let ids = Reference::of("parity/v3.reference").ids("prompt0.tokens");
+    let inputs = inputs(&fixture, &ids);
+    let hidden = load(&fixture).step_hidden(&tokens(&ids), &mut Vec::new()).unwrap();
+    for (layer, hidden) in hidden.iter().take(layers(&draft)).enumerate() {
+        let mut weights = |name: &str| draft.part(&format!("blk.{layer}.{name}.weight")).values();
+        let (norm, kv_a, kv_norm) = (weights("attn_norm"), weights("attn_kv_a_mqa"), weights("attn_kv_a_norm"));
+        let mut expected = vec![0f64; RANK];
+        for x in hidden.chunks(norm.len()) {
+            let x = normed(&x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>(), &norm);
+            let row = |row: &[f32]| row.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum();
+            let latent: Vec<f64> = kv_a.chunks(norm.len()).take(RANK).map(row).collect();
+            expected.iter_mut().zip(normed(&latent, &kv_norm)).for_each(|(sum, x)| *sum += x * x);
+        }
+        let (sums, counts) = &inputs[&format!("blk.{layer}.attn_kv_b.weight")];
+        let expected: Vec<f32> = expected.iter().map(|x| *x as f32).collect();
+        let distance = distance(sums, &expected);
+        assert!(distance < 1e-5, "layer {layer}: {distance:.2e}");
+        assert_eq!(counts, &[ids.len() as f32]);
+        assert!(!inputs.contains_key(&format!("blk.{layer}.attn_k_b.weight")), "it is not in the file");
+    }
+}
+
 /// What is stored in a type, and what it is then worth.
 fn stored(ty: TensorType, values: &[f32]) -> (Vec<u8>, Vec<f32>) {
     let data: Vec<u8> = match ty {
@@ -191,6 +237,15 @@ fn flat_keys_and_values_beside_joint_ones() {
     let flat = draft.open();
     assert_same_bits(&logits_of(&flat), &logits_of(&fixture));
     assert_eq!(load(&flat).unused_tensors(), [""; 0]);
+    // A flat matrix has the inputs of all heads.
+    let ids = [5, 17, 100];
+    let (by_head, together) = (inputs(&fixture, &ids), inputs(&flat, &ids));
+    for (name, row) in [("blk.1.attn_k_b.weight", NOPE), ("blk.1.attn_v_b.weight", RANK)] {
+        let ((heads, _), (sums, counts)) = (&by_head[name], &together[name]);
+        let sum = |column: usize| heads.iter().skip(column).step_by(row).sum();
+        assert_eq!((heads.len(), counts), (row * HEADS, &vec![(ids.len() * HEADS) as f32]));
+        assert!(distance(sums, &(0..row).map(sum).collect::<Vec<f32>>()) < 1e-6, "{name}");
+    }
 }
 
 #[test]
@@ -208,6 +263,9 @@ fn gate_and_up_in_one_tensor() {
     let fused = draft.open();
     assert_same_bits(&logits_of(&fused), &logits_of(&fixture));
     assert_eq!(load(&fused).unused_tensors(), [""; 0]);
+    let ids = [5, 17, 100];
+    let (two, one) = (inputs(&fixture, &ids), inputs(&fused, &ids));
+    assert_eq!(one["blk.1.ffn_gate_up_exps.weight"], two["blk.1.ffn_up_exps.weight"]);
 }
 
 #[test]

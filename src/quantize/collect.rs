@@ -213,3 +213,74 @@ fn shape(columns: usize, matrices: usize) -> Shape {
 fn write_floats(out: &mut dyn Write, values: &[f64]) -> std::io::Result<()> {
     values.iter().try_for_each(|x| out.write_all(&(*x as f32).to_le_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPERTS: &str = "blk.1.ffn_up_exps.weight";
+    const HEADS: &str = "blk.1.attn_k_b.weight";
+    const HEAD: &str = "output.weight";
+
+    /// For a model with three experts, two heads, and a head, all with rows of 2.
+    fn collector(folder: &Path) -> Collector {
+        let path = folder.join("model.gguf");
+        let mut writer = Writer::new();
+        let tensors = [(EXPERTS, &[2, 1, 3][..]), (HEADS, &[2, 1, 2]), (HEAD, &[2, 1]), ("output_norm.weight", &[2])];
+        for (name, dims) in tensors {
+            writer.add_tensor(name, TensorType::F32, Shape::new(dims).unwrap()).unwrap();
+        }
+        let mut output = writer.create_over(&path, Split::None).unwrap();
+        tensors.iter().for_each(|(name, _)| output.write_hole(name).unwrap());
+        output.finish().unwrap();
+        Collector::new(&path, 4, false).unwrap()
+    }
+
+    fn sums(collector: &Collector, name: &str) -> Sums {
+        collector.matrices[name].seen.clone().unwrap()
+    }
+
+    #[test]
+    fn sums_grow_and_what_is_left_out_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut collector = collector(folder.path());
+        collector.add(EXPERTS, &[1.0, 2.0, 0.0, 0.0, 3.0, 4.0], &[1.0, 0.0, 2.0]).unwrap();
+        collector.add(EXPERTS, &[1.0, 1.0, 0.0, 0.0, 0.0, 0.0], &[1.0, 0.0, 0.0]).unwrap();
+        collector.add(HEAD, &[1.0, 1.0], &[4.0]).unwrap();
+        let expected = Sums { values: vec![2.0, 3.0, 0.0, 0.0, 3.0, 4.0], counts: vec![2.0, 0.0, 2.0] };
+        assert_eq!(sums(&collector, EXPERTS), expected);
+        let coverage = collector.coverage();
+        assert_eq!((coverage.n_seen, coverage.without_data), (1, vec![HEADS.to_owned()]));
+        assert_eq!(coverage.experts, [Reached { layer: 1, n_reached: 2, n_experts: 3 }]);
+        let error = collector.add(HEADS, &[1.0, f32::NAN, 0.0, 0.0], &[1.0]).unwrap_err();
+        assert!(matches!(error, ImatrixError::NotFinite(name) if name == HEADS));
+    }
+
+    /// Files of older forms have a count for each head, or one for all experts.
+    #[test]
+    fn files_of_older_forms_are_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("older.gguf");
+        let mut writer = Writer::new();
+        let values = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
+        let tensors = [
+            (HEADS, SUMS, &[2, 2][..], values(&[1.0, 2.0, 3.0, 4.0])),
+            (HEADS, COUNTS, &[1, 2], values(&[5.0, 5.0])),
+            (EXPERTS, SUMS, &[2, 3], values(&[6.0; 6])),
+            (EXPERTS, COUNTS, &[1], values(&[7.0])),
+        ];
+        for (name, suffix, dims, _) in &tensors {
+            writer.add_tensor(&format!("{name}{suffix}"), TensorType::F32, Shape::new(dims).unwrap()).unwrap();
+        }
+        let mut output = writer.create(&path, Split::None).unwrap();
+        tensors.iter().for_each(|(name, suffix, _, data)| output.write(&format!("{name}{suffix}"), data).unwrap());
+        output.finish().unwrap();
+
+        let mut collector = collector(folder.path());
+        collector.add(HEADS, &[1.0; 4], &[2.0]).unwrap();
+        collector.merge(&path).unwrap();
+        assert_eq!(sums(&collector, HEADS), Sums { values: vec![2.0, 3.0, 4.0, 5.0], counts: vec![7.0] });
+        assert_eq!(sums(&collector, EXPERTS), Sums { values: vec![6.0; 6], counts: vec![7.0; 3] });
+        assert_eq!(collector.n_chunks(), 0, "the file does not say");
+    }
+}
