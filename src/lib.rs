@@ -9,7 +9,7 @@
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
 //! - `quality`: how well a text is predicted: perplexity, divergence, saved predictions; numbers only.
 //! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.
-//! - `quantize`: which tensor of a quantised file is stored in which type.
+//! - `quantize`: which tensor of a quantised file is stored in which type, and how much its columns matter.
 //! - `synth`: files of random weights with real layer shapes, to measure speed on.
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.

@@ -160,7 +160,7 @@ fn what_no_token_reached_is_told() {
     assert_eq!(rows, expected);
 }
 
-/// From the text to a model in the fewest bits.
+/// From the text to a model in few bits.
 #[test]
 fn quantize_takes_it() {
     let bench = Bench::new();
@@ -177,23 +177,22 @@ fn quantize_takes_it() {
         model.clone().into(),
     ]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let ended = bench.run("f16.gguf", "i.gguf", &["@text", "-c", "64", "-q", "--process-output"]);
+    let args = ["@text", "-c", "64", "--chunks", "2", "-q", "--process-output"];
+    let ended = bench.run("f16.gguf", "i.gguf", &args);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    let quantize = |mix: &str, output: &str| {
-        let args = ["--mix", mix, "--imatrix"].map(OsString::from);
-        let paths = [OsString::from("quantize"), model.clone().into(), bench.at(output).into()];
-        support::cachalot(&paths.into_iter().chain(args).chain([bench.at("i.gguf").into()]).collect::<Vec<_>>())
+    let quantize = |args: &[&str]| {
+        let in_folder = |arg: &&str| arg.strip_prefix('@').map_or(OsString::from(arg), |name| bench.at(name).into());
+        support::cachalot(&args.iter().map(in_folder).collect::<Vec<_>>())
     };
     // All but the embeddings are weighted, attn_k_b with its matrix for each head too.
-    let ended = quantize("UD-IQ1_S", "q.gguf");
+    let few = ["--mix", "Q8_0", "--tensor", "ffn_down_exps=IQ2_XXS", "--imatrix"];
+    let ended = quantize(&[&["quantize", "@f16.gguf", "@q.gguf"], &few[..], &["@i.gguf"]].concat());
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     assert!(ended.stdout.contains("unweighted  1 tensors"), "{}", ended.stdout);
     let gguf = Gguf::open(&bench.at("q.gguf")).unwrap();
     assert_eq!(gguf.metadata().require::<&str>("quantize.imatrix.dataset").unwrap(), "text");
     // llama.cpp's, which has the heads of attn_k_b in one row.
-    let args = ["quantize", "@v3.gguf", "@k.gguf", "--mix", "Q8_0", "--imatrix", "@v3.imatrix.gguf"];
-    let args = args.map(|arg| arg.strip_prefix('@').map_or(OsString::from(arg), |name| bench.at(name).into()));
-    let ended = support::cachalot(&args);
+    let ended = quantize(&["quantize", "@v3.gguf", "@k.gguf", "--mix", "Q8_0", "--imatrix", "@v3.imatrix.gguf"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }
 
