@@ -4,6 +4,7 @@ use super::input::Input;
 use super::model::ModelOptions;
 use super::output::{Table, answer, message};
 use super::progress::Progress;
+use crate::catalog;
 use crate::engine::{Engine, Failure, Forward, Seq, Token};
 use crate::exit::{BadInput, CannotWrite};
 use crate::quality::Cut;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("context", |arg| arg.help("Tokens of a chunk [default: 512]")))]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, or a folder that holds one model
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
     /// The text; - is stdin. It may be left out where files are merged
     #[arg(required_unless_present = "in_file")]
@@ -42,6 +43,9 @@ pub(super) struct Args {
     /// Write OUT after every N chunks, so that a long run can be taken up again; 0 is only at the end
     #[arg(long, value_name = "N", default_value_t = 10)]
     save_every: usize,
+    /// Take control tokens that are spelled in the text for what they are
+    #[arg(long)]
+    special: bool,
     /// Collect for the head, output.weight, too
     #[arg(long)]
     process_output: bool,
@@ -82,13 +86,17 @@ fn collect(args: &Args, path: &Path, length: usize, mut collector: Collector) ->
     let text = input.text()?;
     let mut options = args.options.engine_options();
     options.n_ctx = Some(length);
-    let engine = Engine::open(&args.model, &options)?;
+    let engine = Engine::open(catalog::source(&args.model), &options)?;
     let n_ctx_train = engine.info().n_ctx_train;
     if length > n_ctx_train && !args.quiet {
         message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));
     }
     let bos = engine.tokenizer().prefix();
-    let tokens: Vec<u32> = bos.into_iter().chain(engine.tokenizer().encode_content(&text)).collect();
+    let ids = match args.special {
+        true => engine.tokenizer().encode_trusted(&text),
+        false => engine.tokenizer().encode_content(&text),
+    };
+    let tokens: Vec<u32> = bos.into_iter().chain(ids).collect();
     let chunks = chunks(args, tokens.len(), length).map_err(|fault| input.faulty(&fault))?;
     let name = path.file_name().map_or("stdin".into(), |name| name.to_string_lossy());
     collector.name_text(if path == Path::new("-") { "stdin" } else { &name });
