@@ -6,6 +6,7 @@ use crate::gguf;
 use crate::graph;
 use crate::model;
 use crate::quantize;
+use crate::session::StoreError;
 use crate::tokenizer;
 
 /// How the program ends. The numbers are documented in the README and are a promise to scripts.
@@ -21,7 +22,7 @@ pub enum Exit {
     ContextFull = 3,
     /// A file is damaged, or of a kind that is not supported.
     Damaged = 65,
-    /// A file, shard or model was not found, or cannot be read.
+    /// A file, shard, model or session was not found, or cannot be read.
     NotFound = 66,
     /// A fault of the program itself.
     Internal = 70,
@@ -81,6 +82,9 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             engine::StepError::Compute(ggml::ComputeError::OutOfMemory(_)) => Some(Exit::NoMemory),
             _ => None,
         };
+    }
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return Some(of_store(error));
     }
     if cause.is::<ContextFull>() {
         return Some(Exit::ContextFull);
@@ -142,6 +146,16 @@ fn of_imatrix(error: &quantize::ImatrixError) -> Option<Exit> {
         ImatrixError::Open(error) => classify(error),
         ImatrixError::Other(_) | ImatrixError::Faulty { .. } | ImatrixError::Foreign { .. } => Some(Exit::Damaged),
         ImatrixError::NotFinite(_) => Some(Exit::Failed),
+    }
+}
+
+fn of_store(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Unknown(_) | StoreError::Empty | StoreError::NoHome | StoreError::Read { .. } => Exit::NotFound,
+        StoreError::Ambiguous { .. } | StoreError::Exists(_) => Exit::Usage,
+        StoreError::Locked(_) => Exit::Failed,
+        StoreError::Format { .. } => Exit::Damaged,
+        StoreError::Write { .. } => Exit::CannotWrite,
     }
 }
 

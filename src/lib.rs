@@ -10,15 +10,16 @@
 //! - `quality`: how well a text is predicted: perplexity, divergence, saved predictions; numbers only.
 //! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.
 //! - `quantize`: which tensor of a quantised file is stored in which type, and how much its columns matter.
+//! - `session`: chats that are kept, as trees of turns, and what is cached of them; numbers and files only.
 //! - `synth`: files of random weights with real layer shapes, to measure speed on.
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
 //! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
 //!
-//! Dependencies only fall: `cli` → `engine`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `chat` →
-//! `tokenizer` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no type of
-//! `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
+//! Dependencies only fall: `cli` → `engine`, `session`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `session` →
+//! `chat` → `tokenizer` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no
+//! type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
 
 pub mod catalog;
 pub mod chat;
@@ -31,6 +32,7 @@ pub mod graph;
 pub mod model;
 pub mod quality;
 pub mod quantize;
+pub mod session;
 pub mod synth;
 pub mod text;
 pub mod tokenizer;
