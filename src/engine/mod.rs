@@ -5,6 +5,7 @@
 //! is used again where a prompt begins in the same way.
 //!
 //! - `worker`: the token loop; `slots`: which sequence a request gets; `answer`: tokens to text.
+//! - `snapshot`: what is cached, out of the program and back.
 //! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
 //! - [`bench`]: how fast all that is.
 //!
@@ -15,14 +16,16 @@ pub mod bench;
 mod request;
 pub mod sampler;
 mod slots;
+mod snapshot;
 pub mod stop;
 mod threads;
 mod worker;
 
 pub use crate::gguf::Source;
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Token};
-pub use crate::model::Traffic;
+pub use crate::model::{Fingerprint, Traffic};
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
+pub use snapshot::{Exported, Imported, SnapshotError};
 pub use threads::{logical_cores, physical_cores};
 
 use crate::gguf::{self, Gguf, TensorInfo};
@@ -68,6 +71,8 @@ impl Options {
 /// What is known of an open model.
 #[derive(Debug, Clone)]
 pub struct Info {
+    /// Tells models apart.
+    pub fingerprint: Fingerprint,
     /// Where it is; of an embedded model its name.
     pub path: PathBuf,
     /// The first of the model's files; none of an embedded one.
@@ -133,6 +138,7 @@ impl Engine {
         }
         let text = |key: &str| gguf.metadata().get::<&str>(key).ok().flatten().map(str::to_owned);
         let info = Info {
+            fingerprint: Fingerprint::of(&gguf),
             path: path.to_owned(),
             first_file: match &source {
                 Source::Path(_) => gguf.shards().first().map(|shard| shard.path().to_owned()),

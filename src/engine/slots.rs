@@ -68,6 +68,13 @@ impl Slots {
         Some(Choice { slot, copy_from, n_cached })
     }
 
+    /// The slot that holds this beginning; of several the one that was used last. An empty one holds nothing.
+    pub(super) fn holding(&self, beginning: &[u32]) -> Option<usize> {
+        let holds = |slot: &Slot| !slot.tokens.is_empty() && slot.tokens.starts_with(beginning);
+        let holding = self.slots.iter().enumerate().filter(|(_, slot)| holds(slot));
+        holding.max_by_key(|(_, slot)| slot.used).map(|(number, _)| number)
+    }
+
     pub(super) fn take(&mut self, slot: usize) {
         self.clock += 1;
         self.slots[slot].busy = true;
@@ -143,5 +150,14 @@ mod tests {
         assert_eq!(choice(&[(&[5], false), (&[6], false)], &[1]), Some((0, None, 0)));
         assert_eq!(choice(&[(&[5], true), (&[6], true)], &[1]), None);
         assert_eq!(slots(&[(&[5], true), (&[], false), (&[6], false)]).oldest_idle(), Some(2));
+    }
+
+    #[test]
+    fn the_last_used_of_those_that_hold_a_beginning() {
+        let slots = slots(&[(&[1, 2, 3], false), (&[1, 2], false), (&[7], true)]);
+        assert_eq!(
+            [&[1, 2, 3][..], &[1, 2], &[7], &[1, 3]].map(|tokens| slots.holding(tokens)),
+            [Some(0), Some(1), Some(2), None]
+        );
     }
 }

@@ -21,10 +21,14 @@ pub(super) type Sink = Box<dyn FnMut(Event) -> bool + Send>;
 
 pub(super) type Job = Box<dyn FnOnce(&mut Forward) + Send>;
 
+pub(super) type CacheJob = Box<dyn FnOnce(&mut Forward, &mut Slots) + Send>;
+
 pub(super) enum Command {
     Submit(Box<Submission>),
     /// Something to be done with the model while nothing else is; the cache is cleared before and after.
     Job(Job),
+    /// Something to be done with what is cached, between two steps.
+    Cache(CacheJob),
 }
 
 pub(super) struct Submission {
@@ -94,6 +98,7 @@ impl Worker {
             match command {
                 Ok(Command::Submit(submission)) => self.waiting.push_back(*submission),
                 Ok(Command::Job(job)) => self.jobs.push_back(job),
+                Ok(Command::Cache(job)) => job(&mut self.forward, &mut self.slots),
                 Err(TryRecvError::Disconnected) if is_idle => return ControlFlow::Break(()),
                 Err(_) => return ControlFlow::Continue(()),
             }

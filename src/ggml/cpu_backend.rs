@@ -220,6 +220,11 @@ impl Cpu {
     pub fn zero(&mut self, store: &Store, id: StoreId, range: Range<usize>) -> Result<(), StoreError> {
         store.zero(id, range)
     }
+
+    /// Writes bytes of a stored tensor, between computations.
+    pub fn put(&mut self, store: &Store, id: StoreId, offset: usize, bytes: &[u8]) -> Result<(), StoreError> {
+        store.put(id, offset, bytes)
+    }
 }
 
 /// Memory for the results of a graph's nodes, which share it as their lives allow.

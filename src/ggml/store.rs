@@ -145,6 +145,13 @@ impl Store {
         Ok(())
     }
 
+    /// Writes bytes of a tensor that was made by [`Store::add`], once no computation uses the store.
+    pub(super) fn put(&self, id: StoreId, offset: usize, bytes: &[u8]) -> Result<(), StoreError> {
+        let Stored { ptr, owned: true } = self.tensors[id.0] else { return Err(StoreError::ReadOnly) };
+        let _access = self.access(Use::Write);
+        write_to(ptr, offset, bytes)
+    }
+
     /// Waits until the data can be had.
     pub(super) fn access(&self, usage: Use) -> Access<'_> {
         match usage {

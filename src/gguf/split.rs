@@ -52,6 +52,13 @@ impl Shard {
         self.len() == 0
     }
 
+    /// Everything before the tensors' data.
+    pub fn header_bytes(&self) -> &[u8] {
+        let bytes = self.map.bytes();
+        let end = usize::try_from(self.header.data_start()).unwrap_or(usize::MAX);
+        bytes.get(..end).unwrap_or(bytes)
+    }
+
     pub fn metadata(&self) -> Metadata<'_> {
         self.header.metadata(self.map.bytes())
     }

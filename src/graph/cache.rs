@@ -57,8 +57,9 @@ pub(super) struct Cache {
     pub(super) store: Arc<Store>,
     /// For each layer [n_cached, cells].
     pub(super) layers: Vec<StoreId>,
-    ty: TensorType,
-    row_bytes: usize,
+    pub(super) ty: TensorType,
+    /// Of a cell, in one layer.
+    pub(super) row_bytes: usize,
     /// Cells below this have been zeroed or written, a multiple of [`CELLS_STEP`]: memory is touched as the
     /// context grows, and what a masked cell holds is a number.
     touched: usize,

@@ -133,8 +133,8 @@ pub struct Forward {
     config: Config,
     weights: Weights,
     store: Arc<Store>,
-    cache: Cache,
-    cpu: Cpu,
+    pub(super) cache: Cache,
+    pub(super) cpu: Cpu,
     stop: Arc<AtomicBool>,
     options: Options,
     /// The shape of the graph that is loaded.

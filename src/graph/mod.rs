@@ -1,8 +1,8 @@
 //! The deepseek2 forward pass as ggml graphs.
 //!
-//! `step` lays the layers, `attention` and `feed_forward` are what is in one, `router` chooses experts.
-//! `observe` measures what goes into matrices. `cells` and `cache` keep what was computed for earlier tokens. `forward` is all of it behind one door:
-//! tokens in, logits out.
+//! `step` lays the layers, `attention` and `feed_forward` are what is in one, `router` chooses experts, `observe`
+//! measures what goes into matrices. `cells` and `cache` keep what was computed for earlier tokens, `rows` takes
+//! it out and puts it back. `forward` is all of it behind one door: tokens in, logits out.
 
 mod attention;
 mod cache;
@@ -11,6 +11,7 @@ mod feed_forward;
 mod forward;
 mod observe;
 mod router;
+mod rows;
 mod step;
 
 pub use cache::CacheType;
@@ -18,3 +19,4 @@ pub use cells::Seq;
 pub use forward::{Absorb, Fault, Forward, LoadError, Options, StepError, Token};
 pub use observe::Seen;
 pub use router::Routing;
+pub use rows::RowsError;

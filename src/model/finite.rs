@@ -6,7 +6,7 @@ use super::scales::{f16_is_bad, f32_is_bad, scales};
 use crate::gguf::TensorType;
 
 /// The first block of `data` that holds a NaN or an infinity; `data` is whole blocks of `ty`.
-pub(super) fn first_bad_block(ty: TensorType, data: &[u8]) -> Option<usize> {
+pub(crate) fn first_bad_block(ty: TensorType, data: &[u8]) -> Option<usize> {
     let mut blocks = data.chunks_exact(ty.block_bytes() as usize);
     match ty {
         TensorType::F32 => blocks.position(|block| f32_is_bad(block, 0)),

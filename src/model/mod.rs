@@ -3,10 +3,12 @@
 //! `class` says what a tensor is for, `hparams` reads the hyperparameters, `soundness` holds tensors
 //! and metadata against each other, `inspect` gathers all of it into a report of plain data; `scales`
 //! says where blocks keep their floats. `config` and `weights` are what a forward pass is made from: strict
-//! where the others are lenient. `traffic` counts what a token reads.
+//! where the others are lenient. `traffic` counts what a token reads;
+//! `fingerprint` tells models apart.
 
 mod class;
 mod config;
+mod fingerprint;
 mod finite;
 mod hparams;
 mod inspect;
@@ -17,6 +19,8 @@ mod weights;
 
 pub use class::{Class, Role};
 pub use config::{Config, ConfigError, ExpertConfig, Gating, GroupScore, Groups, RopeConfig, Scaling, magnitude};
+pub use fingerprint::Fingerprint;
+pub(crate) use finite::first_bad_block;
 pub use hparams::Hparams;
 pub use inspect::{
     ClassRow, Detail, Experts, FileRow, Inspection, LayerRow, MetadataRow, ModelFile, RoleToken, TensorRow,
