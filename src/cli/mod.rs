@@ -18,6 +18,7 @@ mod progress;
 mod quantize;
 mod run;
 mod sampling;
+mod sessions;
 mod size;
 mod synth;
 mod template_check;
@@ -53,6 +54,7 @@ enum Command {
     Imatrix(imatrix::Args),
     Bench(bench::Args),
     Perplexity(perplexity::Args),
+    Sessions(sessions::Args),
     #[command(hide = true)]
     TemplateCheck(template_check::Args),
 }
@@ -60,7 +62,7 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
 3 context full before the answer ended; 65 file damaged or unsupported; \
-66 file or shard not found or unreadable; 70 internal error; 73 output exists or cannot be written; \
+66 file, shard or session not found or unreadable; 70 internal error; 73 output exists or cannot be written; \
 75 not enough memory; 141 the reader of stdout went away.";
 
 /// Runs the program and returns how it ends.
@@ -97,6 +99,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
         Command::TemplateCheck(_) => template_check::run(),
     }
 }
