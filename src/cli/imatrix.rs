@@ -64,7 +64,7 @@ const DEFAULT_LENGTH: usize = 512;
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let length = chunk_length(args)?;
     check_output(args)?;
-    let mut collector = Collector::new(&args.model, length, args.process_output)?;
+    let mut collector = Collector::new(catalog::source(&args.model), length, args.process_output)?;
     args.in_file.iter().try_for_each(|path| collector.merge(path))?;
     let seconds = match &args.file {
         Some(path) => {
