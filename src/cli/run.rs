@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let sampling = args.sampling.params(&engine)?;
     let prompt = frame(args, &engine, text)?;
     let ids = encode(&engine, &prompt)?;
-    let request = Request { prompt: ids, sampling, max_tokens: args.n_predict, stop: args.stop.clone() };
+    let request = Request { prompt: ids, sampling, max_tokens: args.n_predict, stop: args.stop.clone(), ..Request::default() };
     let finished = answer(args, &engine, &prompt, request)?;
     if !args.quiet && std::io::stderr().is_terminal() {
         message(&summary(&finished));
