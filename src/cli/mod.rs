@@ -9,6 +9,7 @@ mod detokenize;
 mod imatrix;
 mod input;
 mod inspect;
+mod interrupt;
 mod logits;
 mod model;
 mod new_file;
@@ -63,12 +64,13 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
 3 context full before the answer ended; 65 file damaged or unsupported; \
 66 file, shard or session not found or unreadable; 70 internal error; 73 output exists or cannot be written; \
-75 not enough memory; 141 the reader of stdout went away.";
+75 not enough memory; 130 interrupted; 141 the reader of stdout went away.";
 
 /// Runs the program and returns how it ends.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     ggml::install_abort_handler();
     install_sigbus_handler();
+    interrupt::install();
     let command = Cli::command().version(version_text());
     let cli = match command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
@@ -78,7 +80,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Ok(()) => Exit::Done,
         Err(error) => {
             let exit = Exit::of(&error);
-            if exit != Exit::ClosedPipe {
+            if !matches!(exit, Exit::ClosedPipe | Exit::Interrupted) {
                 output::message(&format!("{error:#}"));
             }
             exit
