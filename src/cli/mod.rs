@@ -3,9 +3,12 @@
 //! stdout carries the answer and nothing else; messages, progress and errors go to stderr. Nothing
 //! here knows a tensor.
 
+mod attachments;
 mod bench;
+mod constraint;
 mod conversation;
 mod detokenize;
+mod generate;
 mod imatrix;
 mod input;
 mod inspect;
@@ -16,6 +19,7 @@ mod new_file;
 mod output;
 mod perplexity;
 mod progress;
+mod prompt;
 mod quantize;
 mod run;
 mod sampling;
@@ -62,7 +66,7 @@ enum Command {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
-3 context full before the answer ended; 65 file damaged or unsupported; \
+3 context full before the answer ended; 4 the answer is not what its schema asks for; 65 file damaged or unsupported; \
 66 file, shard or session not found or unreadable; 70 internal error; 73 output exists or cannot be written; \
 75 not enough memory; 130 interrupted; 141 the reader of stdout went away.";
 
