@@ -1,4 +1,4 @@
-//! `run` as scripts use them: prompts from everywhere, pipes that close, full disks, signals, JSON.
+//! `run` and `fim` as scripts use them: prompts from everywhere, pipes that close, full disks, signals, JSON.
 
 #![cfg(feature = "demo")]
 
@@ -226,5 +226,41 @@ fn a_signal_leaves_no_partial_files() {
         let ended = ended(child);
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(130), "", ""), "{args:?}");
         assert!(!partial.exists() && !out.exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_middle_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (before, after) = ("def add(a, b):\n    return ", "\n");
+    let fim = |args: &[&str], input: &str| piped(program().args(["fim", "-t", "1"]).args(args), input.as_bytes());
+    let typed = fim(&["--prefix", before, "--suffix", after], "");
+    assert_eq!((typed.code, typed.stderr.as_str()), (Some(0), ""));
+    assert!(!typed.stdout.is_empty() && !typed.stdout.ends_with('\n'), "{:?}", typed.stdout);
+    let from = |path: String| format!("@{path}");
+    let (marked, hole) = (format!("{before}<fim>{after}"), format!("{before}HOLE{after}"));
+    for (args, input) in [
+        (vec!["--prefix", &from(file("a", before)), "--suffix", &from(file("b", after))], ""),
+        (vec!["--prefix", "@-", "--suffix", after], before),
+        (vec![file("marked", &marked).as_str()], ""),
+        (vec!["-"], marked.as_str()),
+        (vec![file("hole", &hole).as_str(), "--marker", "HOLE"], ""),
+    ] {
+        assert_eq!(fim(&args, input).stdout, typed.stdout, "{args:?}");
+    }
+    for (args, code, says) in [
+        (vec![], 2, "required"),
+        (vec![file("none", "x").as_str()], 65, "the marker <fim> is not in it"),
+        (vec![file("two", "<fim><fim>").as_str()], 65, "more than once"),
+        (vec!["--prefix", "a", "--marker", "x"], 2, "--marker"),
+    ] {
+        let ended = fim(&args, "");
+        assert_eq!(ended.code, Some(code), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(says), "{}", ended.stderr);
     }
 }

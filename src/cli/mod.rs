@@ -8,6 +8,7 @@ mod bench;
 mod constraint;
 mod conversation;
 mod detokenize;
+mod fim;
 mod generate;
 mod imatrix;
 mod input;
@@ -50,6 +51,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Fim(fim::Args),
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Detokenize(detokenize::Args),
@@ -96,6 +98,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     ggml::check_cpu()?;
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Fim(args) => fim::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),
