@@ -26,6 +26,35 @@ pub fn default_source() -> Option<Source> {
     demo::source()
 }
 
+/// The name of the demo model.
+pub const DEMO: &str = demo::NAME;
+
+/// What the catalogue knows of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub name: &'static str,
+    pub title: &'static str,
+    /// The program carries it.
+    pub is_embedded: bool,
+    /// All parameters and those that a token uses, in billions, where they are published.
+    pub parameters: Option<(f64, f64)>,
+    pub context: u64,
+    /// Published quants with their sizes in GB.
+    pub quants: Vec<(&'static str, f64)>,
+}
+
+/// All models of the catalogue that this program may know the name of.
+pub fn entries() -> Vec<Entry> {
+    let is_there = |model: &&Model| !model.embedded || demo::source().is_some();
+    CATALOGUE.models.iter().filter(is_there).map(Model::entry).collect()
+}
+
+/// The title of the catalogue's model that is called so, if it has one and is not in the program.
+pub fn title(name: &Path) -> Option<&'static str> {
+    let known = CATALOGUE.models.iter().find(|model| !model.embedded && model.is_called(name));
+    known.map(|model| model.title.as_str())
+}
+
 /// How to sample a model, unless the user says otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingDefaults {
@@ -109,12 +138,40 @@ struct Model {
     /// The program carries it.
     #[serde(default)]
     embedded: bool,
+    parameters: Option<f64>,
+    active: Option<f64>,
+    context: u64,
+    #[serde(default)]
+    files: Vec<Files>,
+}
+
+#[derive(Deserialize)]
+struct Files {
+    quants: Vec<Quant>,
+}
+
+#[derive(Deserialize)]
+struct Quant {
+    name: String,
+    gb: f64,
 }
 
 impl Model {
     fn is_called(&self, name: &Path) -> bool {
         let is = |known: &str| name.to_str().is_some_and(|name| name.eq_ignore_ascii_case(known));
         is(&self.name) || self.aliases.iter().any(|alias| is(alias))
+    }
+
+    fn entry(&'static self) -> Entry {
+        let quants = self.files.iter().flat_map(|files| &files.quants);
+        Entry {
+            name: &self.name,
+            title: &self.title,
+            is_embedded: self.embedded,
+            parameters: self.parameters.zip(self.active),
+            context: self.context,
+            quants: quants.map(|quant| (quant.name.as_str(), quant.gb)).collect(),
+        }
     }
 
     fn family(&self) -> &str {

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: demo]
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: what `cachalot use`
+    /// has set, or the demo model]
     #[arg(short, long)]
     model: Option<PathBuf>,
     /// A file with a marker where something is missing; - is stdin

@@ -5,15 +5,18 @@
 
 mod attachments;
 mod bench;
+mod config;
 mod constraint;
 mod conversation;
 mod detokenize;
+mod file_edit;
 mod fim;
 mod generate;
 mod imatrix;
 mod input;
 mod inspect;
 mod interrupt;
+mod list;
 mod logits;
 mod model;
 mod new_file;
@@ -25,15 +28,18 @@ mod quantize;
 mod run;
 mod sampling;
 mod sessions;
+mod settings;
 mod size;
 mod synth;
 mod template_check;
 mod tokenize;
+mod use_model;
 
 use crate::exit::Exit;
 use crate::ggml;
 use crate::gguf::install_sigbus_handler;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use settings::Settings;
 use std::ffi::OsString;
 
 #[derive(Debug, Parser)]
@@ -52,6 +58,9 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Fim(fim::Args),
+    List(list::Args),
+    Use(use_model::Args),
+    Config(config::Args),
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Detokenize(detokenize::Args),
@@ -77,28 +86,55 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     ggml::install_abort_handler();
     install_sigbus_handler();
     interrupt::install();
-    let command = Cli::command().version(version_text());
-    let cli = match command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let loaded = Settings::load(&command());
+    let settings = loaded.as_ref().map_or_else(|_| Settings::default(), Settings::clone);
+    let parser = settings.apply(command().version(version_text()));
+    let cli = match parser.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match run(cli.command) {
+    let loaded = if cli.command.needs_settings() { loaded.map(drop) } else { Ok(()) };
+    match loaded.map_err(anyhow::Error::from).and_then(|()| run(cli.command, &settings)) {
         Ok(()) => Exit::Done,
         Err(error) => {
             let exit = Exit::of(&error);
+            let text = format!("{error:#}");
             if !matches!(exit, Exit::ClosedPipe | Exit::Interrupted) {
-                output::message(&format!("{error:#}"));
+                output::message(&text);
+                settings::blame(&settings, &text).iter().for_each(|blame| output::message(blame));
             }
             exit
         }
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+/// The commands and their flags, as they are without settings.
+fn command() -> clap::Command {
+    Cli::command().version(env!("CARGO_PKG_VERSION"))
+}
+
+impl Command {
+    /// Whether settings that cannot be read are an error: not for what shows or mends them, nor for what has
+    /// nothing to do with them.
+    fn needs_settings(&self) -> bool {
+        !matches!(
+            self,
+            Command::Config(_)
+                | Command::Use(_)
+                | Command::Inspect(_)
+                | Command::TemplateCheck(_)
+        )
+    }
+}
+
+fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     ggml::check_cpu()?;
     match command {
         Command::Run(args) => run::run(&args),
         Command::Fim(args) => fim::run(&args),
+        Command::List(args) => list::run(&args, settings),
+        Command::Use(args) => use_model::run(&args),
+        Command::Config(args) => config::run(&args, &self::command()),
         Command::Inspect(args) => inspect::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),

@@ -25,7 +25,8 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: demo]
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: what `cachalot use`
+    /// has set, or the demo model]
     #[arg(short, long)]
     model: Option<PathBuf>,
     #[command(flatten)]
