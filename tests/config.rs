@@ -1,4 +1,4 @@
-//! What is set once: the file, the environment, `config`, `use`, `list`.
+//! What is set once: the file, the environment, `config`, `use`, `list`; and what shells are told.
 
 #![cfg(feature = "demo")]
 
@@ -137,4 +137,50 @@ fn the_default_model_can_be_another() {
     user.get(&["use", "--demo"]);
     assert_eq!(name(&ask), "demo");
     assert!(user.get(&["list"]).contains("deepseek-v3-0324"));
+}
+
+#[test]
+fn shells_are_told_the_commands() {
+    let user = User::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = user.get(&["completions", shell]);
+        for word in ["perplexity", "json-schema", "completions"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        for hidden in ["template-check", "image"] {
+            assert!(!script.contains(hidden), "{shell} is offered {hidden}");
+        }
+    }
+    // Bash reads its own, where it is there.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("completions");
+    fs::write(&path, user.get(&["completions", "bash"])).unwrap();
+    let script = format!(
+        "source {}; COMP_WORDS=(cachalot ru); COMP_CWORD=1; _cachalot cachalot ru cachalot; echo \"${{COMPREPLY[@]}}\"",
+        path.display()
+    );
+    let completed = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "run", "{completed:?}");
+    assert_eq!(user.run(&["completions", "tcl"]).code, Some(2));
+    user.write("no such key = 1");
+    assert_eq!(user.run(&["completions", "bash"]).code, Some(0), "a faulty file of settings does not matter here");
+}
+
+#[test]
+fn there_are_manual_pages() {
+    let user = User::new();
+    assert!(user.get(&["man"]).contains(".TH cachalot"));
+    assert!(user.get(&["man", "run"]).contains("json\\-schema"));
+    assert_eq!(user.run(&["man", "nothing"]).code, Some(2));
+    let folder = user.0.path().join("pages");
+    user.get(&["man", "--all", folder.to_str().unwrap()]);
+    let pages: Vec<String> =
+        fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    for page in ["cachalot.1", "cachalot-run.1", "cachalot-fim.1", "cachalot-config-set.1"] {
+        assert!(pages.iter().any(|name| name == page), "{page} is not among {pages:?}");
+    }
+    assert!(!pages.iter().any(|name| name.contains("template-check")), "{pages:?}");
+    for command in ["run", "fim"] {
+        assert!(user.get(&[command, "--help"]).contains("Examples:"), "{command}");
+    }
 }

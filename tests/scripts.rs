@@ -148,6 +148,8 @@ fn a_reader_may_leave_and_a_disk_may_be_full() {
     let full = bash(&format!("\"$0\" run -p '{SUM}' </dev/null >/dev/full"));
     assert_eq!(full.code, Some(73));
     assert!(full.stderr.contains("cannot write to standard output"), "{}", full.stderr);
+    let full = bash("\"$0\" completions bash >/dev/full");
+    assert_eq!(full.code, Some(73), "{}", full.stderr);
 }
 
 /// Nobody is left to read when the prompt is done: the answer is never begun.

@@ -18,6 +18,7 @@ mod inspect;
 mod interrupt;
 mod list;
 mod logits;
+mod manual;
 mod model;
 mod new_file;
 mod output;
@@ -70,6 +71,8 @@ enum Command {
     Imatrix(imatrix::Args),
     Bench(bench::Args),
     Perplexity(perplexity::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
     Sessions(sessions::Args),
     #[command(hide = true)]
     TemplateCheck(template_check::Args),
@@ -121,6 +124,8 @@ impl Command {
             self,
             Command::Config(_)
                 | Command::Use(_)
+                | Command::Completions(_)
+                | Command::Man(_)
                 | Command::Inspect(_)
                 | Command::TemplateCheck(_)
         )
@@ -135,6 +140,8 @@ fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::List(args) => list::run(&args, settings),
         Command::Use(args) => use_model::run(&args),
         Command::Config(args) => config::run(&args, &self::command()),
+        Command::Completions(args) => manual::completions(&args, self::command()),
+        Command::Man(args) => manual::man(&args, self::command()),
         Command::Inspect(args) => inspect::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),
