@@ -4,11 +4,16 @@
 
 mod support;
 
+use cachalot::catalog;
+use cachalot::gguf::Gguf;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::draft::{Draft, Key};
 use support::{Ended, ended, piped, program};
 
 fn run(args: &[&str], input: &str) -> Ended {
@@ -137,6 +142,57 @@ fn a_schema_holds_the_answer() {
     let short = run(&["--json-object", "-n", "1", SUM], "");
     assert!(short.code == Some(4) && short.stdout.starts_with('{') && short.stdout.ends_with('\n'), "{short:?}");
     assert!(short.stderr.contains("as many tokens as -n allows"), "{}", short.stderr);
+}
+
+/// The demo model with the name and the tags of one that reasons.
+fn reasoner(folder: &Path) -> PathBuf {
+    let demo = Arc::new(Gguf::open(catalog::source(Path::new("demo"))).unwrap());
+    let tokens: Vec<&str> = demo.metadata().get("tokenizer.ggml.tokens").unwrap().unwrap();
+    let renamed = tokens.iter().map(|token| match *token {
+        "<｜fim▁begin｜>" => "<think>".to_owned(),
+        "<｜fim▁hole｜>" => "</think>".to_owned(),
+        token => token.to_owned(),
+    });
+    let mut draft = Draft::of(&demo);
+    draft.set_key("tokenizer.ggml.tokens", Key::Texts(renamed.collect()));
+    draft.set_key("general.name", Key::Text("DeepSeek-R1"));
+    draft.keys.retain(|(key, _)| key != "tokenizer.chat_template");
+    let path = folder.join("r1.gguf");
+    draft.write(&path);
+    path
+}
+
+/// A schema is for what comes behind the reasoning; that goes to stderr, or before the answer, or nowhere.
+#[test]
+fn reasoning_is_free_and_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = reasoner(folder.path());
+    let tokenizer = cachalot::tokenizer::Tokenizer::open(&model).unwrap();
+    let (end, think_end) = (tokenizer.roles().eos.unwrap(), tokenizer.special("</think>").unwrap());
+    // Its own end never comes, that of the reasoning soon.
+    let bias = format!("logit_bias={end}:-inf,{think_end}:7");
+    let ask = |more: &[&str], seed: &str| {
+        let args = ["-m", model.to_str().unwrap(), "--json-schema", r#"{"const": 5}"#, "--set", &bias, "--temp", "1"];
+        run(&[&args[..], &["--seed", seed, "-p", "What is 2 + 3?"], more].concat(), "")
+    };
+    let mut n_reasoned = 0;
+    for seed in ["1", "2", "3", "4"] {
+        let (aside, quiet, shown) = (ask(&[], seed), ask(&["-q"], seed), ask(&["--show-reasoning"], seed));
+        assert_eq!((aside.code, aside.stdout.as_str()), (Some(0), "5\n"), "{}", aside.stderr);
+        assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("5\n", ""));
+        if aside.stderr.is_empty() {
+            assert_eq!(shown.stdout, "5\n");
+            continue;
+        }
+        n_reasoned += 1;
+        assert!(aside.stderr.ends_with('\n'));
+        assert_eq!((shown.stdout, shown.stderr.as_str()), (format!("<think>\n{}</think>\n\n5\n", aside.stderr), ""));
+        let object: Value = serde_json::from_str(&ask(&["--json"], seed).stdout).unwrap();
+        assert_eq!(object["reasoning"].as_str().unwrap().trim_end(), aside.stderr.trim_end());
+    }
+    assert!(n_reasoned > 0);
+    let cut = ask(&["--set", &format!("logit_bias={end}:-inf,{think_end}:-inf"), "-n", "4"], "1");
+    assert!(cut.code == Some(4) && cut.stdout.is_empty() && !cut.stderr.is_empty(), "{cut:?}");
 }
 
 #[test]
