@@ -8,7 +8,7 @@ use crate::engine::sampler::SamplerParams;
 use crate::exit::BadInput;
 use crate::text::{Clipped, Escaped};
 use clap::Command;
-use etcetera::BaseStrategy;
+use directories::BaseDirs;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::ErrorKind;
@@ -254,8 +254,7 @@ impl Key {
 
 /// The user's file, whether or not there is one. None where the user has no home.
 pub(super) fn file_path() -> Option<PathBuf> {
-    let folders = etcetera::choose_base_strategy().ok()?;
-    Some(folders.config_dir().join("cachalot").join("config.toml"))
+    Some(BaseDirs::new()?.config_dir().join("cachalot").join("config.toml"))
 }
 
 fn read_file(path: &Path, command: &Command) -> Result<Vec<Set>, BadInput> {
