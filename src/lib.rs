@@ -15,6 +15,7 @@
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
+//! - `terminal`: what a terminal shows, as text: Markdown while it is written, widths, changing lines.
 //! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
 //!
 //! Dependencies only fall: `cli` → `engine`, `session`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `session` →
@@ -34,5 +35,6 @@ pub mod quality;
 pub mod quantize;
 pub mod session;
 pub mod synth;
+pub mod terminal;
 pub mod text;
 pub mod tokenizer;
