@@ -16,7 +16,8 @@
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
 //! - `terminal`: what a terminal shows, as text: Markdown while it is written, widths, changing lines.
-//! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
+//! - `exit`: the exit codes, and which error means which; `last_words`: what is done before the process aborts;
+//!   `text`: file text made fit for a terminal.
 //!
 //! Dependencies only fall: `cli` → `engine`, `session`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `session` →
 //! `chat` → `tokenizer` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no
@@ -30,6 +31,7 @@ pub mod exit;
 pub mod ggml;
 pub mod gguf;
 pub mod graph;
+pub mod last_words;
 pub mod model;
 pub mod quality;
 pub mod quantize;
