@@ -5,6 +5,7 @@
 
 mod attachments;
 mod bench;
+mod chat;
 mod config;
 mod constraint;
 mod conversation;
@@ -39,9 +40,11 @@ mod use_model;
 use crate::exit::Exit;
 use crate::ggml;
 use crate::gguf::install_sigbus_handler;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use settings::Settings;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -57,6 +60,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Chat(chat::Args),
     Run(run::Args),
     Fim(fim::Args),
     List(list::Args),
@@ -88,14 +92,17 @@ Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     ggml::install_abort_handler();
     install_sigbus_handler();
-    interrupt::install();
     let loaded = Settings::load(&command());
     let settings = loaded.as_ref().map_or_else(|_| Settings::default(), Settings::clone);
     let parser = settings.apply(command().version(version_text()));
-    let cli = match parser.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match parser.try_get_matches_from(with_command(args)).and_then(|matches| read(&matches)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    // A chat has its own way with signals.
+    if !matches!(cli.command, Command::Chat(_)) {
+        interrupt::install();
+    }
     let loaded = if cli.command.needs_settings() { loaded.map(drop) } else { Ok(()) };
     match loaded.map_err(anyhow::Error::from).and_then(|()| run(cli.command, &settings)) {
         Ok(()) => Exit::Done,
@@ -109,6 +116,24 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
             exit
         }
     }
+}
+
+/// The arguments; on a terminal the program by itself is a chat.
+fn with_command(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    if args.len() == 1 && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        args.push("chat".into());
+    }
+    args
+}
+
+/// The command; a chat that is gone on with needs to know whether its model was typed or is only set.
+fn read(matches: &ArgMatches) -> Result<Cli, clap::Error> {
+    let mut cli = Cli::from_arg_matches(matches)?;
+    if let (Command::Chat(args), Some(matches)) = (&mut cli.command, matches.subcommand_matches("chat")) {
+        args.is_model_typed = matches.value_source("model") == Some(ValueSource::CommandLine);
+    }
+    Ok(cli)
 }
 
 /// The commands and their flags, as they are without settings.
@@ -135,6 +160,7 @@ impl Command {
 fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     ggml::check_cpu()?;
     match command {
+        Command::Chat(args) => chat::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Fim(args) => fim::run(&args),
         Command::List(args) => list::run(&args, settings),

@@ -8,6 +8,7 @@ pub mod draft;
 pub mod models;
 pub mod parity;
 pub mod raw;
+pub mod terminal;
 
 use std::ffi::OsStr;
 use std::io::Write;

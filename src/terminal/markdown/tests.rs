@@ -120,9 +120,7 @@ fn inline() {
     ␛[2m(https://a.example/x)␛[0m, ␛[4mhttps://b.example␛[0m, \(x_1\), $a_1*b*$,
     2 * 3, snake_case, a*b, & <b>.
     "#);
-    assert_snapshot!(shown(text, 200, false), @r#"
-    **Bold**, *slanted*, ***both***, `code`, ~~gone~~, a page (https://a.example/x), https://b.example, \(x_1\), $a_1*b*$, 2 * 3, snake_case, a*b, & <b>.
-    "#);
+    assert_snapshot!(shown(text, 200, false), @r"**Bold**, *slanted*, ***both***, `code`, ~~gone~~, a page (https://a.example/x), https://b.example, \(x_1\), $a_1*b*$, 2 * 3, snake_case, a*b, & <b>.");
 }
 
 #[test]
