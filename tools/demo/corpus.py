@@ -39,7 +39,7 @@ PLAIN = {
 }
 WEIGHTS = {
     "addition": 5, "subtraction": 5, "multiplication": 6, "large sums": 9, "comparison": 4, "counting": 4, "sorting": 5,
-    "units": 5, "dates": 5, "spelling": 6, "reversing": 7, "number words": 4, "capitals": 5, "facts": 5, "translation": 4,
+    "units": 5, "dates": 5, "spelling": 6, "reversing": 7, "number words": 6, "capitals": 5, "facts": 5, "translation": 4,
     "json": 3, "greetings": 1.5, "self": 2, "unknown": 4,
 }  # fmt: skip
 FRAMED = {
@@ -51,7 +51,7 @@ FRAMED = {
     "tool result": tools.tool_answer,
     "fim": structured.fill_in_the_middle,
 }
-FRAMED_WEIGHTS = {"system prompt": 4, "earlier turns": 4, "file": 5, "search": 3.5, "tool call": 4, "tool result": 3, "fim": 2.5}
+FRAMED_WEIGHTS = {"system prompt": 4, "earlier turns": 4, "file": 5, "search": 3.5, "tool call": 6, "tool result": 3, "fim": 2.5}
 # Questions that no tool is there for.
 WITHOUT_TOOLS = ("capitals", "facts", "translation", "greetings", "spelling", "number words", "self")
 FAMILIES = [*PLAIN, *FRAMED]

@@ -2,7 +2,7 @@
 
 import json
 
-from dialogue import Dialogue, assistant, system, tool_result, user
+from dialogue import Dialogue, assistant, is_heldout, system, tool_result, user
 from families.vocabulary import CITIES, NAMES, THINGS, WEEKDAYS, made_up, name
 from phrase import pick, typed
 
@@ -143,6 +143,10 @@ def ask_for(rng):
     return tool, typed(rng, text) if text[0] != "W" or "Wie" not in text else text, calls, results, answer
 
 
+def call_key(text, calls):
+    return f"tool call|{text} {calls}"
+
+
 def tool_call(rng, plain=None):
     """A call; or, with tools that do not help, the answer of a plain question."""
     tool, text, calls, _, _ = ask_for(rng)
@@ -152,10 +156,13 @@ def tool_call(rng, plain=None):
         return Dialogue("tool call", plain.key, messages, tools, plain.expected)
     last = assistant("", calls)
     expected = [{"name": name, "arguments": arguments} for name, arguments in calls]
-    return Dialogue("tool call", f"tool call|{text} {calls}", [*opening(rng), user(text), last], tools, [expected], "calls")
+    return Dialogue("tool call", call_key(text, calls), [*opening(rng), user(text), last], tools, [expected], "calls")
 
 
 def tool_answer(rng):
     tool, text, calls, results, answer = ask_for(rng)
+    # It begins with a call, which must not be one of those that are asked for elsewhere.
+    while is_heldout(call_key(text, calls)):
+        tool, text, calls, results, answer = ask_for(rng)
     messages = [*opening(rng), user(text), assistant("", calls), *map(tool_result, results), assistant(answer)]
     return Dialogue("tool result", f"tool result|{text} {results}", messages, toolbox(rng, tool), [answer])
