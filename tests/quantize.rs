@@ -193,7 +193,7 @@ fn what_is_refused() {
     let (wide, whole) = (wide.to_string_lossy(), model.path.to_string_lossy());
     std::fs::write(model.at("there.gguf"), "precious").unwrap();
     for (output, args, code, message) in [
-        ("x.gguf", &["--mix", "Q9"][..], 2, "there is no mix and no type 'Q9'; mixes: IQ1_S"),
+        ("x.gguf", &["--mix", "Q9"][..], 2, "there is no mix and no type 'Q9'; mixes: UD-IQ1_S"),
         ("x.gguf", &["--mix", "Q4_K", "--tensor", "up=Q9"], 2, "there is no type 'Q9'; these are: F32"),
         ("x.gguf", &["--mix", "Q4_K", "--tensor", "Q8_0"], 2, "'Q8_0' is not PATTERN=TYPE"),
         ("x.gguf", &["--mix", "Q4_K", "--tensor", "norm=Q8_0"], 2, "no matrix has 'norm' in its name"),

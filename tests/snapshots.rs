@@ -20,7 +20,7 @@ fn open(fixture: &Fixture, options: &Options) -> Engine {
 
 fn request(prompt: &[u32], max_tokens: usize) -> Request {
     let sampling = SamplerParams { temperature: 0.0, ..SamplerParams::default() };
-    Request { prompt: prompt.to_vec(), sampling, max_tokens: Some(max_tokens), stop: Vec::new() }
+    Request { prompt: prompt.to_vec(), sampling, max_tokens: Some(max_tokens), ..Request::default() }
 }
 
 fn end_of(generation: &cachalot::engine::Generation) -> (String, Finished) {

@@ -37,16 +37,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     in_file: Vec<PathBuf>,
     /// Chunks to compute at most
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", requires = "file", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     chunks: Option<usize>,
     /// Leave out the first N chunks, for instance those that --in-file has
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", requires = "file", default_value_t = 0)]
     from_chunk: usize,
     /// Write OUT after every N chunks, so that a long run can be taken up again; 0 is only at the end
     #[arg(long, value_name = "N", default_value_t = 10)]
     save_every: usize,
     /// Take control tokens that are spelled in the text for what they are
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     special: bool,
     /// Collect for the head, output.weight, too
     #[arg(long)]
@@ -75,6 +75,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             seconds
         }
         None => {
+            // The file is written whole, whatever signal comes.
+            let _guard = interrupt::guard(|| ());
             collector.write(&args.output, args.force)?;
             0.0
         }
@@ -127,13 +129,21 @@ fn collect(args: &Args, path: &Path, length: usize, mut collector: Collector) ->
         }
         Ok((collector, progress.finish()))
     })?;
-    guard.finish(collected)
+    // An output that could not be written must be told, interrupted or not.
+    match collected {
+        Err(error) if error.is::<std::io::Error>() => guard.finish(Err(error)),
+        collected => collected,
+    }
 }
 
 /// How an interrupted run goes on.
 fn rest(output: &Path, from: usize) -> String {
-    let name = output.display();
-    format!("{name} has what was collected; the rest: --in-file {name} --from-chunk {from} -o {name} -f")
+    let shown = output.to_string_lossy();
+    let name = shlex::try_quote(&shown).map_or_else(|_| Escaped(&shown).to_string(), |name| name.into_owned());
+    format!(
+        "{} has what was collected; to go on, give the same command with --in-file {name} --from-chunk {from} -f",
+        Escaped(&shown)
+    )
 }
 
 /// Adds what a chunk shows.
@@ -188,6 +198,16 @@ fn chunks(args: &Args, n_tokens: usize, length: usize) -> Result<Range<usize>, S
 
 /// Before the work, not after it.
 fn check_output(args: &Args) -> anyhow::Result<()> {
+    if args.output.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let error = std::io::Error::other("is no regular file, and is not written over");
+        return Err(CannotWrite { path: args.output.clone(), error }.into());
+    }
+    let mut partial = args.output.clone().into_os_string();
+    partial.push(".partial");
+    if !args.force && Path::new(&partial).exists() {
+        let error = std::io::Error::other("is what an unfinished run has left; remove it, or use --force");
+        return Err(CannotWrite { path: partial.into(), error }.into());
+    }
     let id = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let Some(output) = id(&args.output) else {
         let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("{0}: exists already; remove it or write to another name")]
+    #[error("{0}: exists already; write to another name, or over it with --force")]
     Exists(PathBuf),
+    #[error("{0}: is no regular file, and is not written over")]
+    NotAFile(PathBuf),
     #[error("{path}: cannot be written: {source}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{0}: to split a model its name must end in .gguf")]
@@ -146,14 +148,28 @@ impl Writer {
     pub fn create(&self, path: &Path, split: Split) -> Result<Output, WriteError> {
         match self.targets(path, split)?.into_iter().find(|target| target.symlink_metadata().is_ok()) {
             Some(target) => Err(WriteError::Exists(target)),
-            None => self.create_over(path, split),
+            None => self.begin(self.targets(path, split)?, self.groups(split)),
         }
     }
 
-    /// As [`create`](Self::create), but what has the files' names goes when the model is whole.
+    /// As [`create`](Self::create), but files that have the names go when the model is whole; what was left of
+    /// one that was not finished goes at once.
     pub fn create_over(&self, path: &Path, split: Split) -> Result<Output, WriteError> {
         let groups = self.groups(split);
         let targets = self.targets(path, split)?;
+        let partials = targets.iter().map(|target| partial(target));
+        for path in targets.iter().cloned().chain(partials.clone()) {
+            if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+                return Err(WriteError::NotAFile(path));
+            }
+        }
+        for path in partials.filter(|path| path.exists()) {
+            std::fs::remove_file(&path).map_err(|error| file_error(&path, error))?;
+        }
+        self.begin(targets, groups)
+    }
+
+    fn begin(&self, targets: Vec<PathBuf>, groups: Vec<usize>) -> Result<Output, WriteError> {
         let count = targets.len() as u16;
         let mut files = Vec::new();
         let mut rest = self.tensors.as_slice();
@@ -412,9 +428,7 @@ impl Drop for Output {
 
 impl OpenFile {
     fn create(file: ShardFile) -> Result<OpenFile, WriteError> {
-        let mut name = file.target.clone().into_os_string();
-        name.push(".partial");
-        let partial = PathBuf::from(name);
+        let partial = partial(&file.target);
         let error = |source: std::io::Error| match source.kind() {
             ErrorKind::AlreadyExists => WriteError::Exists(partial.clone()),
             _ => file_error(&partial, source),
@@ -431,6 +445,13 @@ impl OpenFile {
         open.out.write_all(&file.header).map_err(error)?;
         Ok(open)
     }
+}
+
+/// What a file is called until it is whole.
+fn partial(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> WriteError {

@@ -1,14 +1,16 @@
 //! Mixes: which type each tensor of a model is stored in.
 //!
 //! Nearly all weights are those of the routed experts, and these take few bits; the rest, which every
-//! token uses, takes more. The mixes are made after the dynamic quants of DeepSeek-V3 that Unsloth
-//! publishes. Those vary the routed types from layer to layer; here they change once, behind the first
-//! eighth of the layers.
+//! token uses, takes more. `mixes.toml` has the tables; this file applies them to names and shapes.
 
+use super::target::type_named;
 use crate::gguf::{Shape, TensorType};
 use crate::model::{Class, Role};
+use serde::Deserialize;
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 /// A way to store a model, by the name of the quant that it is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +28,60 @@ pub enum Mix {
     F16,
 }
 
-/// The types of the routed experts.
-struct Routed {
-    gate_up: TensorType,
-    down: TensorType,
-    /// `down` in the first eighth of the layers.
-    first_down: TensorType,
+/// What `mixes.toml` says of what every token uses.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shared {
+    embedding: Type,
+    head: Type,
+    ffn_down: Type,
+    ffn: Type,
+    attn_k_b: Type,
+    attn_v_b: Type,
+    attn_kv_a_mqa: Type,
+    attn_kv_b: Type,
+    attn: Type,
+    other: Type,
+    #[serde(rename = "uncertain")]
+    _uncertain: Vec<String>,
 }
+
+/// And of the routed experts.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Routed {
+    file_type: u32,
+    gate_up: Type,
+    down: Type,
+    /// `down` in the first eighth of the layers.
+    first_down: Type,
+    #[serde(rename = "uncertain")]
+    _uncertain: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Mixes {
+    shared: Shared,
+    #[serde(flatten)]
+    routed: HashMap<String, Routed>,
+}
+
+/// A type by ggml's name for it.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Type(TensorType);
+
+impl TryFrom<String> for Type {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Type, String> {
+        type_named(&name).map(Type).ok_or_else(|| format!("there is no type {name}"))
+    }
+}
+
+/// It is a part of the program, and a test reads all of it.
+static MIXES: LazyLock<Mixes> =
+    LazyLock::new(|| toml::from_str(include_str!("mixes.toml")).expect("mixes.toml has its form"));
 
 impl Mix {
     pub const ALL: [Mix; 8] =
@@ -57,12 +106,7 @@ impl Mix {
         match self {
             Mix::F16 => 1,
             Mix::Q8_0 => 7,
-            Mix::Q2_K_XL => 10,
-            Mix::Q3_K_XL => 12,
-            Mix::Q4_K_XL => 15,
-            Mix::IQ2_XXS => 19,
-            Mix::IQ1_S => 24,
-            Mix::IQ1_M => 31,
+            _ => self.routed().file_type,
         }
     }
 
@@ -84,46 +128,39 @@ impl Mix {
             Mix::F16 => return TensorType::F16,
             _ => self.routed(),
         };
-        match class {
+        let shared = &MIXES.shared;
+        let Type(wanted) = match class {
             Class::RoutedGate | Class::RoutedUp | Class::RoutedGateUp => routed.gate_up,
             Class::RoutedDown if early => routed.first_down,
             Class::RoutedDown => routed.down,
-            Class::Embedding => TensorType::Q4_K,
-            Class::Head => TensorType::Q6_K,
-            Class::Dense | Class::Shared if name.contains(".ffn_down") => TensorType::Q6_K,
-            Class::Dense | Class::Shared => TensorType::Q4_K,
-            Class::Attention => attention(name),
-            Class::Norm | Class::Router => TensorType::F32,
-            Class::Nextn | Class::Other => TensorType::Q8_0,
-        }
+            Class::Embedding => shared.embedding,
+            Class::Head => shared.head,
+            Class::Dense | Class::Shared if name.contains(".ffn_down") => shared.ffn_down,
+            Class::Dense | Class::Shared => shared.ffn,
+            Class::Attention => shared.attention(name),
+            Class::Norm | Class::Router => return TensorType::F32,
+            Class::Nextn | Class::Other => shared.other,
+        };
+        wanted
     }
 
-    fn routed(self) -> Routed {
-        use TensorType::{
-            F16, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0,
-        };
-        let (gate_up, down, first_down) = match self {
-            Mix::IQ1_S => (IQ1_S, IQ2_XXS, IQ2_S),
-            Mix::IQ1_M => (IQ1_M, IQ2_XS, IQ3_XXS),
-            Mix::IQ2_XXS => (IQ2_XXS, IQ3_XXS, IQ3_S),
-            Mix::Q2_K_XL => (Q2_K, Q3_K, Q4_K),
-            Mix::Q3_K_XL => (Q3_K, Q4_K, Q5_K),
-            Mix::Q4_K_XL => (Q4_K, Q5_K, Q6_K),
-            Mix::Q8_0 => (Q8_0, Q8_0, Q8_0),
-            Mix::F16 => (F16, F16, F16),
-        };
-        Routed { gate_up, down, first_down }
+    /// Of those with a table.
+    fn routed(self) -> &'static Routed {
+        &MIXES.routed[self.name()]
     }
 }
 
-/// What carries keys and values keeps more bits than queries and output; the two halves of `attn_kv_b`
-/// have rows of 128 in one of them, too short for a block of 256.
-fn attention(name: &str) -> TensorType {
-    let part = name.rsplit('.').nth(1).unwrap_or(name);
-    match part {
-        "attn_k_b" | "attn_v_b" => TensorType::Q8_0,
-        "attn_kv_a_mqa" | "attn_kv_b" => TensorType::Q6_K,
-        _ => TensorType::Q4_K,
+impl Shared {
+    /// What carries keys and values keeps more bits than queries and output; the two halves of `attn_kv_b`
+    /// have rows of 128 in one of them, too short for a block of 256.
+    fn attention(&self, name: &str) -> Type {
+        match name.rsplit('.').nth(1).unwrap_or(name) {
+            "attn_k_b" => self.attn_k_b,
+            "attn_v_b" => self.attn_v_b,
+            "attn_kv_a_mqa" => self.attn_kv_a_mqa,
+            "attn_kv_b" => self.attn_kv_b,
+            _ => self.attn,
+        }
     }
 }
 
@@ -223,8 +260,8 @@ mod tests {
     #[test]
     fn mixes_go_from_small_to_large() {
         let bits = Mix::ALL.map(|mix| {
-            let Routed { gate_up, down, first_down } = mix.routed();
-            [gate_up, down, first_down].map(TensorType::bits_per_weight)
+            let of = |class, early| mix.wanted("blk.1.ffn_down_exps.weight", class, early).bits_per_weight();
+            [of(Class::RoutedGate, false), of(Class::RoutedDown, false), of(Class::RoutedDown, true)]
         });
         assert!(bits.iter().all(|[gate_up, down, first]| gate_up <= down && down <= first));
         assert!(bits.is_sorted_by(|a, b| a.iter().zip(b).all(|(a, b)| a < b)), "{bits:?}");

@@ -195,7 +195,8 @@ impl Summary {
 /// All of the model's keys, and those that say how it is stored now.
 fn metadata(gguf: &Gguf, target: Target, imatrix: Option<&Imatrix>) -> Result<Writer, WriteError> {
     let mut writer = Writer::new();
-    for (key, value) in gguf.metadata().iter() {
+    // What is said of another importance matrix is not true of this file.
+    for (key, value) in gguf.metadata().iter().filter(|(key, _)| !key.starts_with("quantize.imatrix.")) {
         writer.set(key, value)?;
     }
     writer.set("general.file_type", target.file_type())?;

@@ -81,7 +81,7 @@ pub(super) fn wants_importance(ty: TensorType) -> bool {
     matches!(ty, IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S)
 }
 
-fn type_named(text: &str) -> Option<TensorType> {
+pub(super) fn type_named(text: &str) -> Option<TensorType> {
     Quantizer::TYPES.into_iter().find(|ty| ty.name().eq_ignore_ascii_case(text))
 }
 
@@ -92,7 +92,7 @@ fn type_names() -> String {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Mix(mix) => mix.fmt(f),
+            Target::Mix(mix) => write!(f, "UD-{mix}"),
             Target::Flat(ty) => ty.fmt(f),
         }
     }
@@ -101,7 +101,7 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTarget {
     #[error("there is no mix and no type '{}'; mixes: {}; types: {}",
-        Escaped(.0), Mix::ALL.map(Mix::name).join(", "), type_names())]
+        Escaped(.0), Mix::ALL.map(|mix| format!("UD-{mix}")).join(", "), type_names())]
     Unknown(String),
     #[error("'{}' is not PATTERN=TYPE", Escaped(.0))]
     Form(String),
@@ -115,8 +115,9 @@ impl FromStr for Target {
     type Err = BadTarget;
 
     fn from_str(text: &str) -> Result<Target, BadTarget> {
-        let mix = text.parse().ok().map(Target::Mix);
-        mix.or_else(|| type_named(text).map(Target::Flat)).ok_or_else(|| BadTarget::Unknown(text.to_owned()))
+        // IQ1_S is a type and, with UD- before it, a mix.
+        let flat = type_named(text).map(Target::Flat);
+        flat.or_else(|| text.parse().ok().map(Target::Mix)).ok_or_else(|| BadTarget::Unknown(text.to_owned()))
     }
 }
 
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn mixes_and_types_are_told_apart() {
         assert_eq!("ud-q2_k_xl".parse(), Ok(Target::Mix(Mix::Q2_K_XL)));
-        assert_eq!("IQ1_S".parse(), Ok(Target::Mix(Mix::IQ1_S)));
+        assert_eq!("UD-IQ1_S".parse(), Ok(Target::Mix(Mix::IQ1_S)));
         assert_eq!("q2_k".parse(), Ok(Target::Flat(TensorType::Q2_K)));
         let error = "I8".parse::<Target>().unwrap_err().to_string();
         assert!(error.starts_with("there is no mix and no type 'I8'; mixes: IQ1_S,"), "{error}");

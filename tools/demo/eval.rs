@@ -14,7 +14,7 @@ use cachalot::engine::{Engine, Options};
 use serde_json::Value;
 use std::path::Path;
 
-const QUESTIONS: &str = "tests/data/demo/heldout.jsonl";
+const QUESTIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo/heldout.jsonl");
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);

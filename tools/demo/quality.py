@@ -3,12 +3,12 @@
     python tools/demo/quality.py demo-f32.gguf WORK [--programs target/release]
 
 demo-f32.gguf is the trained model in full (train.py, convert.py). WORK gets the quantised files, the importance
-matrix, and the saved predictions; what is there already is not made again. Prints two tables in Markdown: the
+matrix, and the saved predictions. Prints two tables in Markdown: the
 six mixes, and flat types to hold them against. `cachalot` and the example `demo-eval` must be built.
 
 Importance comes from dialogues of the training corpus, everything else from the held-out questions. The
 perplexity is that of their dialogues, control tokens included, in chunks of 512 tokens; KL is the mean divergence
-from the predictions of the model in F32.
+from the predictions of the model in F32. A flat type is what `--mix TYPE` makes: the head in Q6_K at least.
 """
 
 import argparse
@@ -41,26 +41,25 @@ class Bench:
 
     def made(self, name, *command):
         path = self.work / name
-        if not path.exists():
-            run(self.cachalot, *command, path)
+        path.unlink(missing_ok=True)
+        run(self.cachalot, *command, path)
         return path
 
     def quantised(self, mix, with_importance):
         path = self.work / f"{mix}{'' if with_importance else '-plain'}.gguf"
-        if not path.exists():
-            importance = ["--imatrix", self.imatrix] if with_importance else []
-            run(self.cachalot, "quantize", self.whole, path, "--mix", mix, *importance)
+        importance = ["--imatrix", self.imatrix] if with_importance else []
+        run(self.cachalot, "quantize", self.whole, path, "--mix", mix, "--force", *importance)
         return path
 
     def row(self, name, path):
         report = json.loads(run(self.cachalot, "inspect", path, "--json"))
         compared = json.loads(run(self.cachalot, "perplexity", path, "--kl", self.saved, "--json", "-q", "-t", "1"))
-        right = run(self.eval, path).splitlines()[-1].split()[1]
+        _, right, _, questions, *_ = run(self.eval, path).splitlines()[-1].split()
         return {
             "name": name,
             "bytes": report["bytes"],
             "bits": report["bits_per_weight"],
-            "accuracy": int(right) / 10,
+            "accuracy": 100 * int(right) / int(questions),
             "perplexity": compared["perplexity"],
             "kl": compared["kl"]["mean"],
         }
