@@ -15,7 +15,8 @@
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
-//! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal.
+//! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal; `files`: files
+//!   that are replaced whole or not at all, and locks.
 //!
 //! Dependencies only fall: `cli` → `engine`, `session`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `session` →
 //! `chat` → `tokenizer` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no
@@ -26,6 +27,7 @@ pub mod chat;
 pub mod cli;
 pub mod engine;
 pub mod exit;
+mod files;
 pub mod ggml;
 pub mod gguf;
 pub mod graph;
