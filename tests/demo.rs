@@ -30,7 +30,7 @@ fn it_is_greedy_so_that_answers_do_not_change() {
 
 #[test]
 fn its_tensors_lie_where_ggml_can_use_them() {
-    let source = catalog::source(Path::new("demo"));
+    let source = catalog::source(Path::new("demo")).unwrap();
     let Source::Embedded { bytes, .. } = source else { panic!("{source:?}") };
     assert!(bytes.len() <= 10_000_000, "{} bytes", bytes.len());
     let gguf = Gguf::open(&source).unwrap();
@@ -51,7 +51,7 @@ fn it_answers_the_held_out_questions() {
     let questions =
         score::questions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/demo/heldout.jsonl")).unwrap();
     let options = Options { n_ctx: Some(4096), ..Options::default() };
-    let engine = Engine::open(catalog::source(Path::new("demo")), &options).unwrap();
+    let engine = Engine::open(catalog::source(Path::new("demo")).unwrap(), &options).unwrap();
     let score = score::score(&engine, &questions, |_, _| ()).unwrap();
     let (right, all) = score::total(&score);
     assert_eq!(all, 1000);

@@ -86,7 +86,7 @@ fn collect(args: &Args, path: &Path, length: usize, mut collector: Collector) ->
     let text = input.text()?;
     let mut options = args.options.engine_options();
     options.n_ctx = Some(length);
-    let engine = Engine::open(catalog::source(&args.model), &options)?;
+    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
     let n_ctx_train = engine.info().n_ctx_train;
     if length > n_ctx_train && !args.quiet {
         message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));

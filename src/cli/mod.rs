@@ -9,13 +9,17 @@ mod detokenize;
 mod imatrix;
 mod input;
 mod inspect;
+mod list;
 mod logits;
 mod model;
+mod named;
 mod new_file;
 mod output;
 mod perplexity;
 mod progress;
+mod pull;
 mod quantize;
+mod rm;
 mod run;
 mod sampling;
 mod sessions;
@@ -23,6 +27,8 @@ mod size;
 mod synth;
 mod template_check;
 mod tokenize;
+mod transfer;
+mod verify;
 
 use crate::exit::Exit;
 use crate::ggml;
@@ -45,6 +51,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Pull(pull::Args),
+    List(list::Args),
+    Verify(verify::Args),
+    Rm(rm::Args),
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Detokenize(detokenize::Args),
@@ -62,8 +72,8 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
 3 context full before the answer ended; 65 file damaged or unsupported; \
-66 file, shard or session not found or unreadable; 70 internal error; 73 output exists or cannot be written; \
-75 not enough memory; 141 the reader of stdout went away.";
+66 file, shard, model or session not found or unreadable; 69 hub not reachable; 70 internal error; \
+73 output exists or cannot be written; 75 not enough memory; 77 not permitted; 141 the reader of stdout went away.";
 
 /// Runs the program and returns how it ends.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
@@ -90,6 +100,10 @@ fn run(command: Command) -> anyhow::Result<()> {
     ggml::check_cpu()?;
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Rm(args) => rm::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),

@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
     let model = args.next().unwrap_or_else(|| "demo".to_owned());
     let questions = score::questions(Path::new(args.next().as_deref().unwrap_or(QUESTIONS)))?;
     let engine =
-        Engine::open(catalog::source(Path::new(&model)), &Options { n_ctx: Some(4096), ..Options::default() })?;
+        Engine::open(catalog::source(Path::new(&model))?, &Options { n_ctx: Some(4096), ..Options::default() })?;
     let score = score::score(&engine, &questions, |question, answer| {
         eprintln!("{}: {:?}, not {}", question.family, answer.message, Value::from(question.expected.clone()));
     })?;
