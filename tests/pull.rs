@@ -251,6 +251,16 @@ fn what_is_not_what_it_should_be_gets_no_name() {
 }
 
 #[test]
+fn room_on_the_disk_is_looked_for_first() {
+    let home = Home::new();
+    home.hub.ways().lies_by = 1 << 56;
+    home.fails(&["pull", NAME], 73, "are free");
+    assert_eq!(home.data_requests(), 0);
+    // Without anything left but what was wanted.
+    assert_eq!(home.names(), ["cachalot.json"]);
+}
+
+#[test]
 fn a_file_that_changes_meanwhile_is_not_mixed() {
     let home = Home::new();
     home.hub.ways().changes_after = Some(4);
@@ -312,7 +322,6 @@ fn killed_at_any_time_it_leaves_nothing_half_done() {
 #[test]
 fn bytes_that_were_lost_behind_the_journal_come_again() {
     let home = Home::new();
-    home.hub.ways().refusals = vec![(200, "x: y"); 0];
     home.hub.ways().pace = Some(4096);
     let mut pull = home.hub.cachalot(home.path(), &["pull", NAME, "-j", "2"]);
     let mut child = pull.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -366,21 +375,23 @@ fn what_hugging_faces_own_tools_have_is_not_fetched_again() {
 fn list_says_what_is_here() {
     let home = Home::new();
     let ended = home.run(&["list"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("demo (default)"), "{}", ended.stdout);
     assert!(ended.stderr.contains("no models"), "{}", ended.stderr);
     home.pulls();
     fs::remove_file(home.file(SECOND)).unwrap();
     assert_eq!(home.run(&["pull", "hf:tester/Tiny-GGUF:Q8_0"]).code, Some(0));
     let listed = home.run(&["list"]).stdout;
     let lines: Vec<&str> = listed.lines().collect();
-    assert_eq!(lines.len(), 3, "{listed}");
-    assert!(lines[1].contains("hf:tester/Tiny-GGUF:Q8_0") && lines[1].contains("complete"), "{listed}");
-    assert!(lines[2].contains("hf:tester/Tiny-GGUF:UD-Q2_K_XL") && lines[2].contains("partial"), "{listed}");
+    assert_eq!(lines.len(), 4, "{listed}");
+    assert!(lines[2].contains("hf:tester/Tiny-GGUF:Q8_0") && lines[2].contains("complete"), "{listed}");
+    assert!(lines[3].contains("hf:tester/Tiny-GGUF:UD-Q2_K_XL") && lines[3].contains("partial"), "{listed}");
     let json: serde_json::Value = serde_json::from_str(&home.run(&["list", "--json"]).stdout).unwrap();
-    assert_eq!(json[0]["complete"], true);
-    assert_eq!(json[1]["complete"], false);
-    assert_eq!(json[1]["bytes"], 1_000_001);
-    assert_eq!(json[1]["revision"], COMMIT);
+    assert_eq!((&json[0]["name"], &json[0]["default"]), (&"demo".into(), &true.into()));
+    assert_eq!((&json[1]["complete"], &json[1]["default"]), (&true.into(), &false.into()));
+    assert_eq!(json[2]["complete"], false);
+    assert_eq!(json[2]["bytes"], 1_000_001);
+    assert_eq!(json[2]["revision"], COMMIT);
     assert!(home.run(&["list", "--all"]).stdout.contains("deepseek-v3-0324"));
     let all: serde_json::Value = serde_json::from_str(&home.run(&["list", "--all", "--json"]).stdout).unwrap();
     assert!(all.as_array().unwrap().iter().any(|model| model["name"] == "deepseek-r1-0528"));

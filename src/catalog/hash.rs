@@ -1,7 +1,7 @@
 //! Hashes of files: SHA-256 of the whole, which the hub publishes, and BLAKE3 of its chunks, which tell where a file
 //! is damaged.
 
-use super::store::{ChunkHash, Entry};
+use super::store::{ChunkHash, PulledFile};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,7 +18,7 @@ pub(super) fn chunk_bytes(size: u64) -> u64 {
 }
 
 /// Where a chunk is.
-pub(super) fn chunk_range(entry: &Entry, chunk: usize) -> Range<u64> {
+pub(super) fn chunk_range(entry: &PulledFile, chunk: usize) -> Range<u64> {
     let start = entry.chunk_bytes.saturating_mul(chunk as u64).min(entry.size);
     start..start.saturating_add(entry.chunk_bytes).min(entry.size)
 }
@@ -65,7 +65,11 @@ pub(super) fn sha256(path: &Path, mut progress: impl FnMut(u64)) -> io::Result<S
 }
 
 /// Both kinds in one pass; the file has the size that the entry says.
-pub(super) fn both(path: &Path, entry: &Entry, mut progress: impl FnMut(u64)) -> io::Result<(String, Vec<ChunkHash>)> {
+pub(super) fn both(
+    path: &Path,
+    entry: &PulledFile,
+    mut progress: impl FnMut(u64),
+) -> io::Result<(String, Vec<ChunkHash>)> {
     let file = File::open(path)?;
     let mut sha = Sha256::new();
     let mut chunks = Vec::new();
@@ -82,7 +86,7 @@ pub(super) fn both(path: &Path, entry: &Entry, mut progress: impl FnMut(u64)) ->
 }
 
 /// For each chunk, whether it is as it was; what lies behind the end of the file is not.
-pub(super) fn sound_chunks(path: &Path, entry: &Entry) -> io::Result<Vec<bool>> {
+pub(super) fn sound_chunks(path: &Path, entry: &PulledFile) -> io::Result<Vec<bool>> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
     let mut sound = Vec::new();
@@ -111,7 +115,7 @@ mod tests {
         let path = folder.path().join("a");
         let mut bytes: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
         std::fs::write(&path, &bytes).unwrap();
-        let mut entry = Entry {
+        let mut entry = PulledFile {
             name: "a.gguf".to_owned(),
             path: "a.gguf".to_owned(),
             size: 200_000,

@@ -31,6 +31,7 @@ pub struct Hub {
     agent: Agent,
     endpoint: String,
     token: Option<Token>,
+    note: fn(&str),
 }
 
 /// Not for any output.
@@ -43,8 +44,12 @@ pub(super) enum Fault {
         reason: String,
         wait: Option<Duration>,
     },
-    /// The status says that this address is of no use (any more).
+    /// The hub says that what was asked for is not to be had.
     Refused(StatusCode, HeaderMap),
+    /// A host that the hub has sent here says so: another address may do.
+    Expired {
+        reason: String,
+    },
     Final(Error),
 }
 
@@ -63,8 +68,9 @@ pub(super) struct Linked {
 }
 
 impl Hub {
-    /// The hub that HF_ENDPOINT names, or Hugging Face; with the token of the environment or of the user's file.
-    pub fn from_environment() -> Result<Hub, Error> {
+    /// The hub that HF_ENDPOINT names, or Hugging Face; with the token of the environment or of the user's file. `note`
+    /// hears what a user may want to know.
+    pub fn from_environment(note: fn(&str)) -> Result<Hub, Error> {
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let form = || Error::Form {
@@ -87,8 +93,12 @@ impl Hub {
             .build();
         // A token in the clear is everybody's.
         let is_safe = endpoint.starts_with("https://") || is_loopback(&endpoint);
-        let token = token().filter(|_| is_safe);
-        Ok(Hub { agent: config.into(), endpoint, token })
+        let found = token();
+        if found.is_some() && !is_safe {
+            note(&format!("the token is not sent to {endpoint}, which is not encrypted"));
+        }
+        let token = found.filter(|_| is_safe);
+        Ok(Hub { agent: config.into(), endpoint, token, note })
     }
 
     /// The commit that a revision means now, so that all files are of the same.
@@ -175,21 +185,21 @@ impl Hub {
     ) -> Result<(T, Option<String>), Error> {
         let mut patience = Patience::short();
         loop {
-            let reason = match self.follow(url, None) {
-                Ok((_, response, _)) => match read_json(response) {
-                    Ok((value, headers)) => return Ok((value, next_page(url, &headers))),
-                    Err(Fault::Passing { reason, wait }) => (reason, wait),
-                    Err(Fault::Final(error)) => return Err(error),
-                    Err(Fault::Refused(status, headers)) => return Err(self.refusal(repo, revision, status, &headers)),
-                },
+            let answer = self.follow(url, None).and_then(|(_, response, _)| read_json(response));
+            let (reason, wait) = match answer {
+                Ok((value, headers)) => return Ok((value, next_page(url, &headers))),
                 Err(Fault::Passing { reason, wait }) => (reason, wait),
+                Err(Fault::Expired { reason }) => (reason, None),
                 Err(Fault::Refused(status, headers)) => return Err(self.refusal(repo, revision, status, &headers)),
                 Err(Fault::Final(error)) => return Err(error),
             };
-            match patience.next(reason.1) {
-                Some(pause) => std::thread::sleep(pause),
-                None => return Err(Error::Unreachable { host: self.host(), reason: reason.0 }),
+            let Some(pause) = patience.next(wait) else {
+                return Err(Error::Unreachable { host: self.host(), reason });
+            };
+            if pause >= Duration::from_secs(2) {
+                (self.note)(&format!("{}: {reason}; again in {} s", self.host(), pause.as_secs()));
             }
+            std::thread::sleep(pause);
         }
     }
 
@@ -205,7 +215,13 @@ impl Hub {
             let response = self.once(&url, range)?;
             linked.note(response.headers());
             if !response.status().is_redirection() {
-                return Ok((url, accepted(response)?, linked));
+                return match accepted(response) {
+                    Err(Fault::Refused(status, _)) if !self.is_own(&url) => {
+                        Err(Fault::Expired { reason: format!("{}: HTTP {status}", host(&url)) })
+                    }
+                    Err(fault) => Err(fault),
+                    Ok(response) => Ok((url, response, linked)),
+                };
             }
             let location = response.headers().get("location").and_then(|value| value.to_str().ok());
             let next = location.and_then(|location| joined(&url, location));
@@ -220,13 +236,16 @@ impl Hub {
         Err(Fault::Final(Error::Answer { what: host(&url), fault: "it redirects without an end".to_owned() }))
     }
 
+    /// Whether an address is the hub's, and not that of a host which it sends clients to.
+    fn is_own(&self, url: &str) -> bool {
+        origin(url).is_some() && origin(url) == origin(&self.endpoint)
+    }
+
     /// One request; the token goes to the hub only.
     fn once(&self, url: &str, range: Option<(u64, u64)>) -> Result<Response<Body>, Fault> {
         // What is not compressed on the way has the length that was asked for.
         let mut request = self.agent.get(url).header("accept-encoding", "identity");
-        if let (Some(Token(token)), true) =
-            (&self.token, origin(url).is_some() && origin(url) == origin(&self.endpoint))
-        {
+        if let Some(Token(token)) = self.token.as_ref().filter(|_| self.is_own(url)) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         if let Some((from, to)) = range {

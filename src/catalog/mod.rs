@@ -16,6 +16,7 @@ mod parts;
 mod patience;
 mod pull;
 mod quant;
+mod receive;
 mod reference;
 mod sampling;
 mod store;
@@ -28,10 +29,11 @@ pub use models::{Files, Layout, Model, Quant, models, users_path};
 pub use pull::{MAIN, Plan};
 pub use reference::{Reference, Repo};
 pub use sampling::{SamplingDefaults, sampling_for};
-pub use store::{Entry, FOLDER_VARIABLE, Manifest, Pulled, Store};
+pub use store::{FOLDER_VARIABLE, Manifest, Pulled, PulledFile, Store};
 pub use verify::{Finding, reopen, verify};
 
 use crate::gguf::Source;
+use models::models_or_own;
 use std::path::Path;
 
 /// The model that the user means: one of the program's own by its name, one that was pulled by a name of the catalogue
@@ -57,6 +59,16 @@ pub fn source(model: &Path) -> Result<Source, Error> {
 /// Whether it looks more like a name than like a path.
 fn is_bare(text: &str) -> bool {
     !text.is_empty() && !text.contains('/') && !text.ends_with(".gguf")
+}
+
+/// The models that the program carries.
+pub fn embedded() -> impl Iterator<Item = (&'static Model, Source)> {
+    models_or_own().iter().filter(|model| model.embedded).filter_map(|model| Some((model, demo::source()?)))
+}
+
+/// The name of the model where none is named.
+pub fn default_name() -> Option<&'static str> {
+    demo::source().map(|_| demo::NAME)
 }
 
 /// The model where none is named; none in a program that was built without the feature `demo`.

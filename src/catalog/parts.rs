@@ -6,7 +6,7 @@
 
 use super::error::Error;
 use super::hash::chunk_range;
-use super::store::{ChunkHash, Entry};
+use super::store::{ChunkHash, PulledFile};
 use crate::files::{beside, remove, sync_folder};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -33,14 +33,14 @@ pub(super) struct Parts {
     path: PathBuf,
     partial: PathBuf,
     journal_path: PathBuf,
-    entry: Entry,
+    entry: PulledFile,
     file: File,
     journal: Mutex<File>,
 }
 
 impl Parts {
     /// Goes on with what is there, if that is of the same file; otherwise begins anew.
-    pub(super) fn open(path: &Path, entry: &Entry) -> Result<(Parts, Vec<Chunk>), Error> {
+    pub(super) fn open(path: &Path, entry: &PulledFile) -> Result<(Parts, Vec<Chunk>), Error> {
         let (partial, journal_path) = (beside(path, PARTIAL), beside(path, JOURNAL));
         let kept = fs::metadata(&partial).is_ok_and(|found| found.is_file() && found.len() == entry.size);
         let lines = if kept { fs::read_to_string(&journal_path).unwrap_or_default() } else { String::new() };
@@ -69,7 +69,7 @@ impl Parts {
     }
 
     /// Makes a file that is damaged one in the making, which has what is sound of it.
-    pub(super) fn demote(path: &Path, entry: &Entry, sound: &[bool]) -> Result<(), Error> {
+    pub(super) fn demote(path: &Path, entry: &PulledFile, sound: &[bool]) -> Result<(), Error> {
         let (partial, journal) = (beside(path, PARTIAL), beside(path, JOURNAL));
         let mut lines = format!("{}\n", header(entry));
         for (number, hash) in entry.chunks.iter().enumerate().filter(|(number, _)| sound.get(*number) == Some(&true)) {
@@ -141,7 +141,7 @@ impl Parts {
 }
 
 /// What the file is of which a journal speaks.
-fn header(entry: &Entry) -> String {
+fn header(entry: &PulledFile) -> String {
     format!("{VERSION} {} {} {}", entry.size, entry.chunk_bytes, entry.sha256)
 }
 
@@ -151,7 +151,7 @@ fn whole_line(chunk: usize, hash: &ChunkHash) -> String {
 
 /// `None` for a journal of another file. Lines that say nothing are left out, such as the last of a process that was
 /// killed.
-fn chunks_of(lines: &str, entry: &Entry) -> Option<Vec<Chunk>> {
+fn chunks_of(lines: &str, entry: &PulledFile) -> Option<Vec<Chunk>> {
     let mut whole_lines = lines.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
     if whole_lines.next()? != header(entry) {
         return None;
@@ -181,9 +181,9 @@ fn chunks_of(lines: &str, entry: &Entry) -> Option<Vec<Chunk>> {
 mod tests {
     use super::*;
 
-    fn entry() -> Entry {
+    fn entry() -> PulledFile {
         let (name, path) = ("a.gguf".to_owned(), "a.gguf".to_owned());
-        Entry { name, path, size: 200_000, sha256: "ab".repeat(32), chunk_bytes: 65536, chunks: Vec::new() }
+        PulledFile { name, path, size: 200_000, sha256: "ab".repeat(32), chunk_bytes: 65536, chunks: Vec::new() }
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
             parts.note_begun(0, 9).unwrap();
         };
         begin();
-        let other = Entry { sha256: "cd".repeat(32), ..entry() };
+        let other = PulledFile { sha256: "cd".repeat(32), ..entry() };
         assert_eq!(Parts::open(&path, &other).unwrap().1[0], Chunk::Begun(0));
         begin();
         OpenOptions::new().write(true).open(beside(&path, PARTIAL)).unwrap().set_len(7).unwrap();

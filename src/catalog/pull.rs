@@ -7,7 +7,7 @@ use super::hub::{self, Hub};
 use super::parts::{JOURNAL, PARTIAL};
 use super::quant::{self, Set};
 use super::reference::{Reference, Repo};
-use super::store::{ChunkHash, Entry, Manifest, Pulled, Store, is_file_name};
+use super::store::{ChunkHash, Manifest, Pulled, PulledFile, Store, is_file_name};
 use crate::files::{beside, make_shared_folder, remove, sync_folder};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,8 +31,9 @@ impl<'h> Plan<'h> {
         // What was verified before, and is still what the hub has, stays.
         if let Ok(Some(earlier)) = Pulled::at(&folder) {
             for file in &mut manifest.files {
-                let same =
-                    |known: &&Entry| known.sha256 == file.sha256 && known.size == file.size && known.name == file.name;
+                let same = |known: &&PulledFile| {
+                    known.sha256 == file.sha256 && known.size == file.size && known.name == file.name
+                };
                 if let Some(known) = earlier.manifest.files.iter().find(same) {
                     file.clone_from(known);
                 }
@@ -60,7 +61,7 @@ impl<'h> Plan<'h> {
     }
 
     /// The files that are to be fetched.
-    pub fn missing(&self) -> Vec<&Entry> {
+    pub fn missing(&self) -> Vec<&PulledFile> {
         self.pulled.manifest.files.iter().filter(|file| !self.pulled.has(file)).collect()
     }
 
@@ -71,12 +72,13 @@ impl<'h> Plan<'h> {
 
     /// Bytes of what is missing that an earlier attempt has left.
     pub fn kept_bytes(&self) -> u64 {
+        self.missing().iter().map(|file| self.kept_of(file)).sum()
+    }
+
+    fn kept_of(&self, file: &PulledFile) -> u64 {
         use std::os::unix::fs::MetadataExt;
-        let kept = |file: &&Entry| {
-            fs::metadata(beside(&self.pulled.path_of(file), PARTIAL))
-                .map_or(0, |found| (found.blocks() * 512).min(file.size))
-        };
-        self.missing().iter().map(kept).sum()
+        let found = fs::metadata(beside(&self.pulled.path_of(file), PARTIAL));
+        found.map_or(0, |found| (found.blocks() * 512).min(file.size))
     }
 
     /// Brings the files here. `report` hears of them by their place among the missing.
@@ -110,7 +112,7 @@ impl<'h> Plan<'h> {
         Ok(self.pulled)
     }
 
-    fn file(&self, at: usize) -> Option<&Entry> {
+    fn file(&self, at: usize) -> Option<&PulledFile> {
         self.pulled.manifest.files.get(at)
     }
 
@@ -156,12 +158,13 @@ impl<'h> Plan<'h> {
                 Event::Note(text) => Event::Note(text),
             });
         };
-        let entries: Vec<Entry> = wanted.iter().filter_map(|(_, at)| self.file(*at).cloned()).collect();
+        let entries: Vec<PulledFile> = wanted.iter().filter_map(|(_, at)| self.file(*at).cloned()).collect();
         let paths: Vec<PathBuf> = entries.iter().map(|file| self.pulled.path_of(file)).collect();
+        let needed = entries.iter().map(|file| file.size - self.kept_of(file)).fold(0, u64::saturating_add);
+        check_space(&self.pulled.folder, needed)?;
         let files = entries.into_iter().zip(paths.iter().map(PathBuf::as_path)).collect();
         let (hub, repo, commit) = (self.hub, self.repo.clone(), self.pulled.manifest.revision.clone());
         let fetch = Fetch::new(hub, &repo, &commit, files, &report_places)?;
-        check_space(&self.pulled.folder, fetch.missing_bytes())?;
         fetch.run(connections, |file, chunks| match wanted.get(file) {
             Some((_, at)) => self.note(*at, chunks),
             None => Ok(()),
@@ -170,7 +173,7 @@ impl<'h> Plan<'h> {
 
     /// Files of an earlier commit that this one has not.
     fn remove_others(&self, earlier: &Pulled) -> Result<(), Error> {
-        let is_other = |file: &&Entry| self.pulled.manifest.files.iter().all(|known| known.name != file.name);
+        let is_other = |file: &&PulledFile| self.pulled.manifest.files.iter().all(|known| known.name != file.name);
         for file in earlier.manifest.files.iter().filter(is_other) {
             let path = earlier.path_of(file);
             for path in [beside(&path, PARTIAL), beside(&path, JOURNAL), path] {
@@ -202,7 +205,7 @@ fn find(hub: &Hub, reference: &Reference, revision: &str) -> Result<(Repo, Strin
 }
 
 /// What the hub says of the files, if it can be believed.
-fn entries(set: &Set) -> Result<Vec<Entry>, Error> {
+fn entries(set: &Set) -> Result<Vec<PulledFile>, Error> {
     let entry = |file: &quant::Listed| {
         let name = file.name();
         if !is_file_name(name) || file.path.split('/').any(|part| matches!(part, "" | "." | "..")) {
@@ -215,13 +218,13 @@ fn entries(set: &Set) -> Result<Vec<Entry>, Error> {
             return Err(answer("the file is empty"));
         }
         let (name, path, size) = (name.to_owned(), file.path.clone(), file.size);
-        Ok(Entry { name, path, size, sha256, chunk_bytes: hash::chunk_bytes(size), chunks: Vec::new() })
+        Ok(PulledFile { name, path, size, sha256, chunk_bytes: hash::chunk_bytes(size), chunks: Vec::new() })
     };
     set.files.iter().map(entry).collect()
 }
 
 /// Where Hugging Face's own tools would have it.
-fn cached(repo: &Repo, file: &Entry) -> Option<PathBuf> {
+fn cached(repo: &Repo, file: &PulledFile) -> Option<PathBuf> {
     let (owner, name) = repo.parts();
     Some(hub::cache()?.join(format!("models--{owner}--{name}")).join("blobs").join(&file.sha256))
 }

@@ -128,11 +128,13 @@ mod tests {
     #[test]
     fn names_aliases_and_repositories() {
         let (ud, march) = ("unsloth/DeepSeek-V3-0324-GGUF-UD", "unsloth/DeepSeek-V3-0324-GGUF");
-        let both = (vec![ud.to_owned(), march.to_owned()], None);
-        assert_eq!(repos("deepseek-v3-0324").0[..2], both.0[..]);
-        assert_eq!(repos("deepseek-ai/DeepSeek-V3-0324").0[..2], both.0[..]);
+        let both = [ud.to_owned(), march.to_owned()];
+        assert_eq!(repos("deepseek-v3-0324").0[..2], both);
+        assert_eq!(repos("deepseek-ai/DeepSeek-V3-0324").0[..2], both);
         let (found, quant) = repos("DeepSeek-V3-0324:Q2_K_XL");
-        assert_eq!((found[..2].to_vec(), quant.as_deref()), (both.0, Some("Q2_K_XL")));
+        assert_eq!((&found[..2], quant.as_deref()), (&both[..], Some("Q2_K_XL")));
+        // One that is known to have the quant goes before those of which that is not known.
+        assert_eq!(repos("deepseek-v3-0324:Q8_0").0[0], "bartowski/deepseek-ai_DeepSeek-V3-0324-GGUF");
         assert_eq!(repos("unsloth/deepseek-v3-0324-gguf:IQ1_S"), (vec![march.to_owned()], Some("IQ1_S".to_owned())));
         assert_eq!(repos("hf:a/b-GGUF:UD-Q2_K_XL"), (vec!["a/b-GGUF".to_owned()], Some("UD-Q2_K_XL".to_owned())));
         assert_eq!(repos("hf:a/b"), (vec!["a/b".to_owned()], None));

@@ -43,11 +43,11 @@ pub struct Manifest {
     pub quant: String,
     /// The commit that the files are of.
     pub revision: String,
-    pub files: Vec<Entry>,
+    pub files: Vec<PulledFile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct PulledFile {
     pub name: String,
     /// Within the repository.
     pub path: String,
@@ -85,7 +85,7 @@ mod blake3_hex {
 
 pub(super) use blake3_hex::Hash as ChunkHash;
 
-impl Entry {
+impl PulledFile {
     pub(super) fn n_chunks(&self) -> usize {
         usize::try_from(self.size.div_ceil(self.chunk_bytes.max(1))).unwrap_or(usize::MAX)
     }
@@ -97,14 +97,14 @@ impl Entry {
 }
 
 impl Manifest {
-    pub(super) fn new(repo: &Repo, quant: &str, revision: &str, files: Vec<Entry>) -> Manifest {
+    pub(super) fn new(repo: &Repo, quant: &str, revision: &str, files: Vec<PulledFile>) -> Manifest {
         let (repo, quant, revision) = (repo.to_string(), quant.to_owned(), revision.to_owned());
         Manifest { format: FORMAT, repo, quant, revision, files }
     }
 
     /// What others wrote is not trusted with paths.
     fn fault(&self) -> Option<String> {
-        let is_sound = |file: &Entry| {
+        let is_sound = |file: &PulledFile| {
             let is_hash = file.sha256.len() == 64 && file.sha256.bytes().all(|b| b.is_ascii_hexdigit());
             let n_chunks = file.chunks.len();
             is_hash
@@ -268,7 +268,7 @@ impl Pulled {
         taken.ok_or_else(|| Error::Locked(folder.to_owned()))
     }
 
-    pub fn path_of(&self, file: &Entry) -> PathBuf {
+    pub fn path_of(&self, file: &PulledFile) -> PathBuf {
         self.folder.join(&file.name)
     }
 
@@ -277,7 +277,7 @@ impl Pulled {
         self.manifest.files.first().map_or_else(|| self.folder.clone(), |file| self.path_of(file))
     }
 
-    pub(super) fn has(&self, file: &Entry) -> bool {
+    pub(super) fn has(&self, file: &PulledFile) -> bool {
         file.was_whole() && fs::metadata(self.path_of(file)).is_ok_and(|found| found.len() == file.size)
     }
 
@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let entry = Entry {
+        let entry = PulledFile {
             name: "m-Q8_0.gguf".to_owned(),
             path: "x/m-Q8_0.gguf".to_owned(),
             size: 10,

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::hash;
 use super::parts::Parts;
-use super::store::{Entry, Pulled};
+use super::store::{Pulled, PulledFile};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -56,7 +56,7 @@ pub fn verify(pulled: &Pulled, threads: usize, progress: &(dyn Fn(usize, u64) + 
     findings.into_iter().map(|finding| finding.unwrap_or(Finding::Missing)).collect()
 }
 
-fn examine(pulled: &Pulled, file: &Entry, progress: impl FnMut(u64)) -> io::Result<Finding> {
+fn examine(pulled: &Pulled, file: &PulledFile, progress: impl FnMut(u64)) -> io::Result<Finding> {
     let path = pulled.path_of(file);
     let found = match fs::metadata(&path) {
         Ok(found) => found.len(),

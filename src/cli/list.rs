@@ -3,10 +3,10 @@
 use super::named::FolderOption;
 use super::output::{Table, answer, json, message};
 use super::size;
-use crate::catalog::{Model, Pulled, Store, models};
+use crate::catalog::{Model, Pulled, Reference, embedded, models};
 use serde_json::{Value, json};
 
-/// List the models that are here
+/// List the models that are here, and which one answers where none is named
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What the catalogue knows, here or not
@@ -19,7 +19,8 @@ pub(super) struct Args {
     folder: FolderOption,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+/// `default`: the name of the model that answers where none is named.
+pub(super) fn run(args: &Args, default: Option<&str>) -> anyhow::Result<()> {
     if args.all {
         return known(args.json);
     }
@@ -28,22 +29,32 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     for error in &damaged {
         message(&error.to_string());
     }
+    let default = default.and_then(|name| Reference::parse(name).ok().flatten());
+    let is_embedded_default = |model: &Model| {
+        default.as_ref().is_some_and(|default| default.model.is_some_and(|known| known.name == model.name))
+    };
+    let default_folder = default.as_ref().and_then(|default| store.find(default).ok()).map(|pulled| pulled.folder);
+    let is_default = |pulled: &Pulled| default_folder.as_ref() == Some(&pulled.folder);
     if args.json {
-        return Ok(json(&here.iter().map(object).collect::<Vec<_>>())?);
-    }
-    if here.is_empty() {
-        message(&nothing(&store));
-        return Ok(());
+        let carried = embedded().map(|(model, _)| embedded_object(model, is_embedded_default(model)));
+        let pulled = here.iter().map(|pulled| object(pulled, is_default(pulled)));
+        return Ok(json(&carried.chain(pulled).collect::<Vec<_>>())?);
     }
     let mut table = Table::new(&["model", ">size", "state", "path"]);
-    for pulled in &here {
-        table.row([pulled.name(), size::binary(pulled.size()), state(pulled), pulled.first().display().to_string()]);
+    let named = |name: String, is_default: bool| if is_default { format!("{name} (default)") } else { name };
+    for (model, _) in embedded() {
+        let name = named(model.name.clone(), is_embedded_default(model));
+        table.row([name, String::new(), "in the program".to_owned(), String::new()]);
     }
-    Ok(answer(table.render("").as_bytes())?)
-}
-
-fn nothing(store: &Store) -> String {
-    format!("no models in {}; `cachalot list --all` shows what can be pulled", store.root().display())
+    for pulled in &here {
+        let (name, path) = (named(pulled.name(), is_default(pulled)), pulled.first().display().to_string());
+        table.row([name, size::binary(pulled.size()), state(pulled), path]);
+    }
+    answer(table.render("").as_bytes())?;
+    if here.is_empty() {
+        message(&format!("no models in {}; `cachalot list --all` shows what can be pulled", store.root().display()));
+    }
+    Ok(())
 }
 
 fn state(pulled: &Pulled) -> String {
@@ -53,10 +64,12 @@ fn state(pulled: &Pulled) -> String {
     }
 }
 
-fn object(pulled: &Pulled) -> Value {
+fn object(pulled: &Pulled, is_default: bool) -> Value {
     let manifest = &pulled.manifest;
     json!({
         "name": pulled.name(),
+        "default": is_default,
+        "embedded": false,
         "repo": manifest.repo,
         "quant": manifest.quant,
         "revision": manifest.revision,
@@ -70,6 +83,10 @@ fn object(pulled: &Pulled) -> Value {
             "sha256": file.sha256,
         })).collect::<Vec<_>>(),
     })
+}
+
+fn embedded_object(model: &Model, is_default: bool) -> Value {
+    json!({ "name": model.name, "default": is_default, "embedded": true, "complete": true })
 }
 
 fn known(as_json: bool) -> anyhow::Result<()> {

@@ -30,6 +30,7 @@ mod tokenize;
 mod transfer;
 mod verify;
 
+use crate::catalog;
 use crate::exit::Exit;
 use crate::ggml;
 use crate::gguf::install_sigbus_handler;
@@ -101,7 +102,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Pull(args) => pull::run(&args),
-        Command::List(args) => list::run(&args),
+        Command::List(args) => list::run(&args, catalog::default_name()),
         Command::Verify(args) => verify::run(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Error::NoFiles(args.model.clone()).into());
     }
     advise(args, &reference);
-    let hub = Hub::from_environment()?;
+    let hub = Hub::from_environment(message)?;
     let plan = Plan::new(&hub, &store, &reference, &args.revision)?;
     if args.dry_run {
         return show(&plan);

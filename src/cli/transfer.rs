@@ -3,7 +3,7 @@
 use super::output::message;
 use super::progress::in_words;
 use super::size;
-use crate::catalog::{Entry, Event};
+use crate::catalog::{Event, PulledFile};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ enum Shown {
 }
 
 impl Transfer {
-    pub(super) fn new(files: &[&Entry], is_quiet: bool) -> Transfer {
+    pub(super) fn new(files: &[&PulledFile], is_quiet: bool) -> Transfer {
         let total: u64 = files.iter().map(|file| file.size).sum();
         let shown = match std::io::stderr().is_terminal() {
             _ if is_quiet => Shown::Nothing,
@@ -50,7 +50,7 @@ impl Transfer {
                 Shown::Bars { all, total: bar }
             }
         };
-        let file = |file: &&Entry| {
+        let file = |file: &&PulledFile| {
             let bar = ProgressBar::hidden();
             bar.set_length(file.size);
             File { name: file.name.clone(), size: file.size, bar }
@@ -69,7 +69,14 @@ impl Transfer {
 
     pub(super) fn note(&self, event: Event<'_>) {
         match event {
-            Event::Begun { file, bytes } => self.count(file, bytes),
+            Event::Begun { file, bytes } => {
+                self.count(file, bytes);
+                if let Shown::Bars { total, .. } = &self.shown {
+                    // What was there before says nothing of the rate.
+                    total.set_position(self.position());
+                    total.reset_eta();
+                }
+            }
             Event::Received { file, bytes } => {
                 self.come.fetch_add(bytes, Ordering::Relaxed);
                 self.count(file, bytes);

@@ -4,7 +4,7 @@ use super::named::{FolderOption, reference};
 use super::output::message;
 use super::size;
 use super::transfer::Transfer;
-use crate::catalog::{Entry, Error, Event, Finding, Hub, MAIN, Plan, Pulled, Reference, reopen, verify};
+use crate::catalog::{Error, Event, Finding, Hub, MAIN, Plan, Pulled, PulledFile, Reference, reopen, verify};
 use crate::model::{Detail, ModelFile};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let pulled = find(args)?;
-    let files: Vec<&Entry> = pulled.manifest.files.iter().collect();
+    let files: Vec<&PulledFile> = pulled.manifest.files.iter().collect();
     let transfer = Transfer::new(&files, args.quiet);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let findings = verify(&pulled, threads, &|file, bytes| transfer.note(Event::Received { file, bytes }));
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let n_files = findings.len();
         return Err(Error::Damaged { name: args.model.display().to_string(), n_wrong, n_files }.into());
     }
-    let hub = Hub::from_environment()?;
+    let hub = Hub::from_environment(message)?;
     reopen(&pulled, &findings)?;
     let plan = Plan::again(&hub, pulled)?;
     let transfer = Transfer::new(&plan.missing(), args.quiet);
@@ -65,7 +65,7 @@ fn find(args: &Args) -> anyhow::Result<Pulled> {
     }
     let folder = folder_of(&args.model)?;
     if let Some(against) = &args.against {
-        let hub = Hub::from_environment()?;
+        let hub = Hub::from_environment(message)?;
         return Ok(Plan::for_folder(&hub, &reference(against)?, MAIN, folder)?);
     }
     if let Some(pulled) = Pulled::at(folder)? {
