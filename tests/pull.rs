@@ -99,9 +99,22 @@ fn brings_the_shards_of_a_quant_and_says_where() {
     let requests = home.hub.requests();
     let ranged = requests.iter().filter(|request| request.is_data && request.range.is_some()).count();
     assert!(ranged >= 700_000 / 65536 + 300_001 / 65536, "{ranged}");
-    // And the second time nothing is.
+    // And the second time nothing is; what a process that was killed could have left is cleared away.
+    fs::write(home.file(FIRST).with_extension("gguf.partial.journal"), "x").unwrap();
     home.pulls();
     assert_eq!(home.data_requests(), 0);
+}
+
+#[test]
+fn of_a_repository_that_has_changed_the_rest_stays() {
+    let home = Home::new();
+    home.pulls();
+    home.hub.requests();
+    home.hub.ways().files.insert(SECOND.to_owned(), noise(300_001, 8));
+    home.pulls();
+    let requests = home.hub.requests();
+    assert!(requests.iter().any(|request| request.is_data));
+    assert!(requests.iter().all(|request| !request.is_data || request.path.contains("00002-of")), "{requests:?}");
 }
 
 #[test]

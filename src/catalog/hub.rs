@@ -313,12 +313,13 @@ fn read_json<T: serde::de::DeserializeOwned>(response: Response<Body>) -> Result
     Ok((value, parts.headers))
 }
 
-/// `<URL>; rel="next"` of the Link header. Where it leads away from the hub it is no page of the hub's.
+/// `<URL>; rel="next"` of the Link header, at the host that was asked: a mirror may pass on what the hub has written.
 fn next_page(url: &str, headers: &HeaderMap) -> Option<String> {
     let links = headers.get("link")?.to_str().ok()?;
     let next = links.split(',').find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))?;
-    let target = next.split_once('<')?.1.split_once('>')?.0;
-    joined(url, target).filter(|next| origin(next) == origin(url))
+    let next = joined(url, next.split_once('<')?.1.split_once('>')?.0)?;
+    let path = next.strip_prefix(origin(&next)?)?;
+    Some(format!("{}{path}", origin(url)?))
 }
 
 /// A location as it is written, from where it was written.
@@ -441,7 +442,7 @@ mod tests {
             Some(page)
         );
         assert_eq!(next("</api?page=2>; rel=\"next\"").as_deref(), Some(page));
-        assert_eq!(next("<https://evil.example/api>; rel=\"next\""), None);
+        assert_eq!(next("<https://other.example/api?page=2>; rel=\"next\"").as_deref(), Some(page));
         assert_eq!(next("<x>; rel=\"prev\""), None);
         assert_eq!(retry_after(&with("retry-after", "7")), Some(Duration::from_secs(7)));
         assert_eq!(retry_after(&with("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")), Some(Duration::ZERO));

@@ -95,6 +95,9 @@ impl<'h> Plan<'h> {
             }
         }
         self.pulled.write()?;
+        for file in self.pulled.manifest.files.iter().filter(|file| self.pulled.has(file)) {
+            remove_partial(&self.pulled.path_of(file))?;
+        }
         let mut wanted = Vec::new();
         for (place, at) in missing.iter().enumerate() {
             match self.adopt(*at, report)? {
@@ -134,8 +137,7 @@ impl<'h> Plan<'h> {
             return Ok(false);
         }
         self.note(at, chunks)?;
-        let partials = [beside(&path, JOURNAL), beside(&path, PARTIAL)];
-        partials.iter().try_for_each(|partial| remove(partial)).map_err(Error::write(&path))?;
+        remove_partial(&path)?;
         Ok(true)
     }
 
@@ -176,9 +178,8 @@ impl<'h> Plan<'h> {
         let is_other = |file: &&PulledFile| self.pulled.manifest.files.iter().all(|known| known.name != file.name);
         for file in earlier.manifest.files.iter().filter(is_other) {
             let path = earlier.path_of(file);
-            for path in [beside(&path, PARTIAL), beside(&path, JOURNAL), path] {
-                remove(&path).map_err(Error::write(&path))?;
-            }
+            remove_partial(&path)?;
+            remove(&path).map_err(Error::write(&path))?;
         }
         Ok(())
     }
@@ -223,6 +224,12 @@ fn entries(set: &Set) -> Result<Vec<PulledFile>, Error> {
     set.files.iter().map(entry).collect()
 }
 
+/// What a process that was killed may have left of a file.
+fn remove_partial(path: &Path) -> Result<(), Error> {
+    let partials = [beside(path, JOURNAL), beside(path, PARTIAL)];
+    partials.iter().try_for_each(|partial| remove(partial)).map_err(Error::write(path))
+}
+
 /// Where Hugging Face's own tools would have it.
 fn cached(repo: &Repo, file: &PulledFile) -> Option<PathBuf> {
     let (owner, name) = repo.parts();
@@ -233,8 +240,8 @@ fn cached(repo: &Repo, file: &PulledFile) -> Option<PathBuf> {
 fn link(from: &Path, to: &Path) -> Result<bool, Error> {
     // A cache may hold links in place of files.
     let from = fs::canonicalize(from).map_err(Error::read(from))?;
+    remove_partial(to)?;
     let partial = beside(to, PARTIAL);
-    remove(&partial).and_then(|()| remove(&beside(to, JOURNAL))).map_err(Error::write(&partial))?;
     if fs::hard_link(&from, &partial).is_err() {
         let size = fs::metadata(&from).map_err(Error::read(&from))?.len();
         if to.parent().and_then(free_bytes).is_some_and(|free| free < size) || fs::copy(&from, &partial).is_err() {
