@@ -316,10 +316,15 @@ fn killed_at_any_time_it_leaves_nothing_half_done() {
     let mut random = noise(400, 7).into_iter();
     let (mut n_whole, mut n_partial) = (0, 0);
     for _ in 0..200 {
+        home.hub.requests();
         let mut pull = home.hub.cachalot(home.path(), &["pull", NAME, "-q"]);
         let mut child = pull.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let time = u64::from(random.next().unwrap()) * 220 + u64::from(random.next().unwrap());
-        std::thread::sleep(Duration::from_micros(time));
+        // So many requests, of the twenty that it takes, and some time. Requests, since machines are not equally fast.
+        let (n_requests, time) = (random.next().unwrap() % 22, random.next().unwrap());
+        while home.hub.ways().requests.len() < usize::from(n_requests) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        std::thread::sleep(Duration::from_micros(u64::from(time) * 50));
         child.kill().unwrap();
         child.wait().unwrap();
         match home.whole_files() {
@@ -330,7 +335,7 @@ fn killed_at_any_time_it_leaves_nothing_half_done() {
             _ => n_partial += usize::from(home.names().iter().any(|name| name.ends_with(".partial"))),
         }
     }
-    assert!(n_partial > 20, "{n_partial} left a part of a file, {n_whole} were whole");
+    assert!(n_partial > 0, "none left a part of a file, {n_whole} were whole");
     home.hub.ways().pace = None;
     home.pulls();
 }
@@ -338,12 +343,13 @@ fn killed_at_any_time_it_leaves_nothing_half_done() {
 #[test]
 fn bytes_that_were_lost_behind_the_journal_come_again() {
     let home = Home::new();
-    home.hub.ways().pace = Some(4096);
+    home.hub.ways().pace = Some(512);
     let mut pull = home.hub.cachalot(home.path(), &["pull", NAME, "-j", "2"]);
     let mut child = pull.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let partial = home.file(FIRST).with_extension("gguf.partial");
     let journal = home.file(FIRST).with_extension("gguf.partial.journal");
     while fs::read_to_string(&journal).unwrap_or_default().matches("whole").count() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
         std::thread::sleep(Duration::from_millis(2));
     }
     child.kill().unwrap();
@@ -360,7 +366,8 @@ fn bytes_that_were_lost_behind_the_journal_come_again() {
 #[test]
 fn two_at_once_do_not_meet() {
     let home = Home::new();
-    home.hub.ways().pace = Some(2048);
+    // So slow that the second one comes in time.
+    home.hub.ways().pace = Some(32);
     let mut first =
         home.hub.cachalot(home.path(), &["pull", NAME]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while home.names().is_empty() {
