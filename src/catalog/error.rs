@@ -10,13 +10,15 @@ pub enum Error {
     #[error("{}: {fault}", path.display())]
     Catalogue { path: PathBuf, fault: String },
     #[error(
-        "there is no file or folder '{0}' here, and no model of that name; `cachalot list --all` shows those that are known"
+        "there is no file or folder '{0}' here, and no model of that name; `cachalot list --all` shows those that \
+         are known"
     )]
     UnknownModel(String),
     #[error("'{text}' is no {wanted}")]
     Form { text: String, wanted: &'static str },
     #[error(
-        "the catalogue knows no GGUF files of {0}; name a repository that has them, as in `cachalot pull hf:OWNER/REPO:QUANT`"
+        "the catalogue knows no GGUF files of {0}; name a repository that has them, as in \
+         `cachalot pull hf:OWNER/REPO:QUANT`"
     )]
     NoFiles(String),
     #[error("{name} is not here; `cachalot pull {name}` fetches it{hint}")]
@@ -27,7 +29,11 @@ pub enum Error {
     Unfinished { name: String, missing: usize, files: usize },
     #[error("{name} has several quants here: name one of {}", list(.quants))]
     SeveralHere { name: String, quants: Vec<String> },
-    #[error("{repo} has several quants: name one behind a colon, as in '{name}:{}'. It has {}", .quants.first().map_or("QUANT", String::as_str), list(.quants))]
+    #[error(
+        "{repo} has several quants: name one behind a colon, as in '{name}:{}'. It has {}",
+        .quants.first().map_or("QUANT", String::as_str),
+        list(.quants)
+    )]
     NeedsQuant { name: String, repo: String, quants: Vec<String> },
     #[error("{repo} has no quant '{quant}'; it has {}", list(.there))]
     NoQuant { repo: String, quant: String, there: Vec<String> },
@@ -64,7 +70,8 @@ pub enum Error {
     )]
     Hash { file: String, expected: String, found: String },
     #[error(
-        "{}: {needed} more are needed, {free} are free; make room, or keep models elsewhere with --dir or CACHALOT_MODELS",
+        "{}: {needed} more are needed, {free} are free; make room, or keep models elsewhere with --dir or \
+         CACHALOT_MODELS",
         folder.display()
     )]
     NoSpace { folder: PathBuf, needed: String, free: String },
@@ -78,10 +85,14 @@ pub enum Error {
     Read { path: PathBuf, error: io::Error },
     #[error("{}: {fault}; `cachalot pull` makes it anew", path.display())]
     Manifest { path: PathBuf, fault: String },
-    #[error("{}: no hashes are kept of this file; `--against hf:OWNER/REPO:QUANT` takes those of the hub", .0.display())]
+    #[error(
+        "{}: no hashes are kept of this file; `--against hf:OWNER/REPO:QUANT` takes those of the hub",
+        .0.display()
+    )]
     NoHashes(PathBuf),
     #[error(
-        "{n_wrong} of {n_files} files of {name} are damaged or missing; `cachalot verify --repair` fetches what is needed"
+        "{n_wrong} of {n_files} files of {name} are damaged or missing; `cachalot verify --repair` fetches what is \
+         needed"
     )]
     Damaged { name: String, n_wrong: usize, n_files: usize },
     #[error("stopped, since another file could not be fetched")]

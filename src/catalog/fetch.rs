@@ -225,8 +225,8 @@ impl<'a> Fetch<'a> {
         self.changed.notify_all();
     }
 
-    /// Waits until the file is whole and returns the hashes of its chunks. What turns out damaged on the disk is fetched
-    /// again.
+    /// Waits until the file is whole and returns the hashes of its chunks. What turns out damaged on the disk is
+    /// fetched again.
     fn verify(&self, file: usize) -> Result<Vec<ChunkHash>, Error> {
         let job = self.jobs.get(file).ok_or(Error::Stopped)?;
         loop {
