@@ -20,7 +20,7 @@ fn main() {
     let like: &'static Model = "deepseek-v3".parse().unwrap();
     let mix: Mix = "Q2_K_XL".parse().unwrap();
     let recipe = Recipe { like, layers: Some(1), dense: Some(1), mix, tokens: Some(1024), seed: 0, skew: 0.0 };
-    recipe.make().unwrap().write(&path, &|_| {}).unwrap();
+    recipe.make().unwrap().write(&path, &|_| Ok(())).unwrap();
     let gguf = Arc::new(Gguf::open(&path).unwrap());
 
     println!("one dense layer of DeepSeek-V3, {n_threads} threads; best of {REPETITIONS}, milliseconds a step");

@@ -21,6 +21,8 @@ pub enum Exit {
     Usage = 2,
     /// The context was full before the answer ended.
     ContextFull = 3,
+    /// The answer is not what its schema or grammar asks for: it ended before it was whole.
+    Unsatisfied = 4,
     /// A file is damaged, or of a kind that is not supported.
     Damaged = 65,
     /// A file, shard, model or session was not found, or cannot be read.
@@ -35,6 +37,8 @@ pub enum Exit {
     NoMemory = 75,
     /// Not permitted: a gated model, a wrong key.
     NotPermitted = 77,
+    /// Ended by Ctrl-C or SIGTERM.
+    Interrupted = 130,
     /// The reader of stdout went away; what a shell reports for SIGPIPE.
     ClosedPipe = 141,
 }
@@ -78,8 +82,19 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             _ => Exit::Usage,
         });
     }
-    if cause.is::<engine::Gone>() || matches!(cause.downcast_ref(), Some(engine::Failure::Gone)) {
+    if cause.is::<engine::Gone>() {
         return Some(Exit::Internal);
+    }
+    match cause.downcast_ref::<engine::Failure>() {
+        Some(engine::Failure::Gone) => return Some(Exit::Internal),
+        Some(engine::Failure::Constraint(_)) => return Some(Exit::Unsatisfied),
+        _ => {}
+    }
+    if cause.is::<Unsatisfied>() {
+        return Some(Exit::Unsatisfied);
+    }
+    if cause.is::<Interrupted>() {
+        return Some(Exit::Interrupted);
     }
     if let Some(error) = cause.downcast_ref::<engine::StepError>() {
         return match error {
@@ -94,7 +109,7 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<StoreError>() {
         return Some(of_store(error));
     }
-    if cause.is::<ContextFull>() {
+    if cause.is::<ContextFull>() || cause.is::<TooLong>() {
         return Some(Exit::ContextFull);
     }
     if cause.is::<CannotWrite>() {
@@ -173,6 +188,27 @@ fn of_store(error: &StoreError) -> Exit {
 pub struct ContextFull {
     pub n_ctx: usize,
 }
+
+/// A text alone does not fit into the context.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: its {tokens} tokens do not fit into the context of {n_ctx}: shorten it, or set a larger one with -c")]
+pub struct TooLong {
+    pub name: String,
+    pub tokens: usize,
+    pub n_ctx: usize,
+}
+
+/// The answer ended before it was what it has to be.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is not what it has to be: {why}")]
+pub struct Unsatisfied {
+    pub why: &'static str,
+}
+
+/// The user ended it.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
 
 /// A file cannot be written.
 #[derive(Debug, thiserror::Error)]

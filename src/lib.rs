@@ -15,12 +15,14 @@
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
 //! - `gguf`: parse, map, split, and the writer.
 //! - `ggml`: the only safe door to `ggml-sys`.
-//! - `exit`: the exit codes, and which error means which; `text`: file text made fit for a terminal; `files`: files
-//!   that are replaced whole or not at all, and locks.
+//! - `terminal`: what a terminal shows, as text: Markdown while it is written, widths, changing lines.
+//! - `exit`: the exit codes, and which error means which; `last_words`: what is done before the process aborts;
+//!   `text`: file text made fit for a terminal; `files`: files that are replaced whole or not at all, and locks.
 //!
 //! Dependencies only fall: `cli` → `engine`, `session`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `session` →
-//! `chat` → `tokenizer` → `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no
-//! type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
+//! `chat` → `tokenizer` → `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` →
+//! `ggml-sys`. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files,
+//! nowhere else.
 
 pub mod catalog;
 pub mod chat;
@@ -31,10 +33,12 @@ mod files;
 pub mod ggml;
 pub mod gguf;
 pub mod graph;
+pub mod last_words;
 pub mod model;
 pub mod quality;
 pub mod quantize;
 pub mod session;
 pub mod synth;
+pub mod terminal;
 pub mod text;
 pub mod tokenizer;

@@ -27,13 +27,7 @@ fn the_program_refuses_each() {
         std::fs::write(&tokens, "[1,2,3]").unwrap();
         let out = fixture.folder.path().join("out.safetensors");
         let ended = support::run(
-            std::process::Command::new(env!("CARGO_BIN_EXE_cachalot"))
-                .arg("logits")
-                .arg(&fixture.path)
-                .arg("--tokens")
-                .arg(&tokens)
-                .arg("-o")
-                .arg(&out),
+            support::program().arg("logits").arg(&fixture.path).arg("--tokens").arg(&tokens).arg("-o").arg(&out),
         );
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(bad.exit_code), ""), "{}: {}", bad.name, ended.stderr);
         assert!(ended.stderr.contains(bad.message), "{}: {}", bad.name, ended.stderr);

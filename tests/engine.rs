@@ -21,7 +21,7 @@ fn greedy() -> SamplerParams {
 }
 
 fn request(prompt: &[u32], max_tokens: usize) -> Request {
-    Request { prompt: prompt.to_vec(), sampling: greedy(), max_tokens: Some(max_tokens), stop: Vec::new() }
+    Request { prompt: prompt.to_vec(), sampling: greedy(), max_tokens: Some(max_tokens), ..Request::default() }
 }
 
 /// All pieces of an answer as one text, and its end.

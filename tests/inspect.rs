@@ -6,10 +6,10 @@ use cachalot::gguf::Split;
 use serde_json::Value as Json;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use support::models::{V3, write_holes, write_tiny};
 use support::raw::{Raw, string_bytes};
-use support::{cachalot, inspect, run};
+use support::{cachalot, inspect, program, run};
 
 fn tiny() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -18,7 +18,7 @@ fn tiny() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn with_flags(path: &Path, flags: &[&str]) -> support::Ended {
-    run(Command::new(env!("CARGO_BIN_EXE_cachalot")).arg("inspect").arg(path).args(flags))
+    run(program().arg("inspect").arg(path).args(flags))
 }
 
 fn json(path: &Path, flags: &[&str]) -> Json {
@@ -212,7 +212,7 @@ fn a_closed_pipe_ends_quietly() {
     let (_dir, path) = tiny();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cachalot"));
+    let mut command = program();
     let output = command.arg("inspect").arg(&path).stdout(writer).stderr(Stdio::piped()).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
 }
@@ -221,10 +221,7 @@ fn a_closed_pipe_ends_quietly() {
 fn a_full_disk_is_an_error() {
     let (_dir, path) = tiny();
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let ended = run(Command::new(env!("CARGO_BIN_EXE_cachalot"))
-        .args(["inspect".as_ref(), path.as_os_str()])
-        .stdout(full)
-        .stderr(Stdio::piped()));
+    let ended = run(program().args(["inspect".as_ref(), path.as_os_str()]).stdout(full).stderr(Stdio::piped()));
     assert_eq!(ended.code, Some(73));
     assert!(ended.stderr.starts_with("cachalot: cannot write to standard output: No space left"), "{}", ended.stderr);
 }

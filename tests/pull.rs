@@ -405,11 +405,12 @@ fn list_says_what_is_here() {
     fs::remove_file(home.file(SECOND)).unwrap();
     assert_eq!(home.run(&["pull", "hf:tester/Tiny-GGUF:Q8_0"]).code, Some(0));
     let listed = home.run(&["list"]).stdout;
-    let lines: Vec<&str> = listed.lines().collect();
+    let lines: Vec<&str> = listed.lines().skip_while(|line| !line.starts_with("model ")).collect();
     assert_eq!(lines.len(), 4, "{listed}");
     assert!(lines[2].contains("hf:tester/Tiny-GGUF:Q8_0") && lines[2].contains("complete"), "{listed}");
     assert!(lines[3].contains("hf:tester/Tiny-GGUF:UD-Q2_K_XL") && lines[3].contains("partial"), "{listed}");
     let json: serde_json::Value = serde_json::from_str(&home.run(&["list", "--json"]).stdout).unwrap();
+    let json = &json["models"];
     assert_eq!((&json[0]["name"], &json[0]["default"]), (&"demo".into(), &true.into()));
     assert_eq!((&json[1]["complete"], &json[1]["default"]), (&true.into(), &false.into()));
     assert_eq!(json[2]["complete"], false);
@@ -417,7 +418,7 @@ fn list_says_what_is_here() {
     assert_eq!(json[2]["revision"], COMMIT);
     assert!(home.run(&["list", "--all"]).stdout.contains("deepseek-v3-0324"));
     let all: serde_json::Value = serde_json::from_str(&home.run(&["list", "--all", "--json"]).stdout).unwrap();
-    assert!(all.as_array().unwrap().iter().any(|model| model["name"] == "deepseek-r1-0528"));
+    assert!(all["models"].as_array().unwrap().iter().any(|model| model["name"] == "deepseek-r1-0528"));
 }
 
 #[test]
@@ -516,6 +517,10 @@ fn a_pulled_model_is_run_by_its_name() {
         assert_eq!(ended.code, Some(0), "{name}: {ended:?}");
         assert!(ended.stdout.contains("42"), "{name}: {}", ended.stdout);
     }
+    assert_eq!(home.run(&["use", "mine:Q8_0"]).code, Some(0));
+    let listed = home.run(&["list"]).stdout;
+    assert!(listed.contains("mine:Q8_0 (default)") && !listed.contains("demo (default)"), "{listed}");
+    assert!(home.run(&["run", "What is 17 + 25?"]).stdout.contains("42"));
     let manifest = home.path().join(".local/share/cachalot/models").join(REPO).join("Q8_0/cachalot.json");
     fs::remove_file(manifest.with_file_name("Demo-Q8_0.gguf")).unwrap();
     let ended = ask("mine");

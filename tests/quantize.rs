@@ -8,9 +8,8 @@ use cachalot::model::Role;
 use cachalot::quantize::Mix;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use support::parity::unpack_model;
-use support::{Ended, cachalot, run};
+use support::{Ended, cachalot, program, run};
 
 const MIXES: [Mix; 6] = [Mix::IQ1_S, Mix::IQ1_M, Mix::IQ2_XXS, Mix::Q2_K_XL, Mix::Q3_K_XL, Mix::Q4_K_XL];
 
@@ -47,7 +46,7 @@ impl Model {
 }
 
 fn quantize(input: &Path, output: &Path, args: &[&str]) -> Ended {
-    run(Command::new(env!("CARGO_BIN_EXE_cachalot")).arg("quantize").arg(input).arg(output).args(args))
+    run(program().arg("quantize").arg(input).arg(output).args(args))
 }
 
 /// Sums and counts for every matrix of `model` but the embeddings, with `extra` columns too many. The sixth
@@ -144,7 +143,7 @@ fn bytes_do_not_depend_on_threads() {
     let model = Model::new();
     let bytes = |name: &str, threads: &str| {
         let path = model.at(name);
-        let ended = run(Command::new(env!("CARGO_BIN_EXE_cachalot"))
+        let ended = run(program()
             .arg("quantize")
             .args([&model.path, &path])
             .args(["--mix", "UD-IQ2_XXS", "--imatrix"])

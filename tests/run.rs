@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use support::parity::{Fixture, Reference, distance, fixture};
-use support::{Ended, cachalot};
+use support::{Ended, cachalot, program};
 
 /// Runs the program with something on its stdin.
 fn piped<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Ended {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cachalot"));
+    let mut command = program();
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
@@ -89,7 +89,7 @@ fn the_end_has_its_exit_code() {
 #[test]
 fn a_reader_that_leaves_ends_it_quietly() {
     let model = fixture("parity/v3.gguf");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cachalot"));
+    let mut command = program();
     command.args(["run", "-t", "1", "-p", "x", "-n", "500", "-m"]).arg(&model.path);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

@@ -7,13 +7,13 @@ use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Ended, cachalot, run};
+use support::{Ended, cachalot, isolate, program, run};
 
 /// V3 in small, which the program does not speak of.
 const TINY: [&str; 4] = ["--like", "tiny", "--layers", "2"];
 
 fn synth(output: &Path, args: &[&str]) -> Ended {
-    run(Command::new(env!("CARGO_BIN_EXE_cachalot")).arg("synth").args(args).arg("-o").arg(output))
+    run(program().arg("synth").args(args).arg("-o").arg(output))
 }
 
 /// A folder and a file in it, written with these arguments.
@@ -132,12 +132,7 @@ fn a_seed_makes_the_same_bytes_on_any_number_of_threads() {
     let bytes = |name: &str, seed: &str, threads: &str| {
         let path = dir.path().join(name);
         let args = [&TINY[..], &["--mix", "iq1_m", "--seed", seed]].concat();
-        let ended = run(Command::new(env!("CARGO_BIN_EXE_cachalot"))
-            .arg("synth")
-            .args(args)
-            .arg("-o")
-            .arg(&path)
-            .env("RAYON_NUM_THREADS", threads));
+        let ended = run(program().arg("synth").args(args).arg("-o").arg(&path).env("RAYON_NUM_THREADS", threads));
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         std::fs::read(path).unwrap()
     };
@@ -200,6 +195,7 @@ fn nothing_is_overwritten_and_nothing_half_written_remains() {
     let script = r#"trap '' XFSZ; ulimit -f 4096; exec "$@""#;
     let mut command = Command::new("bash");
     command.args(["-c", script, "bash", env!("CARGO_BIN_EXE_cachalot"), "synth", "-o"]).arg(&full);
+    isolate(&mut command);
     let ended = run(command.args(TINY).args(["--mix", "f16"]));
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(73), ""), "{}", ended.stderr);
     assert!(ended.stderr.contains("full.gguf.partial: cannot be written: File too large"), "{}", ended.stderr);

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::Ended;
+use support::{Ended, program};
 use tempfile::TempDir;
 
 /// A folder with a file of the small vocabulary, of no tensor.
@@ -43,7 +43,7 @@ impl Model {
     }
 
     fn command(&self, command: &str, args: &[&str]) -> Command {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_cachalot"));
+        let mut program = program();
         program.arg(command).arg(self.path()).args(args);
         program
     }

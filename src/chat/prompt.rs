@@ -73,6 +73,14 @@ impl Prompt {
         Parser::new(self.expects)
     }
 
+    /// The tag that ends the reasoning with which every answer to this prompt begins.
+    pub fn reasoning_ends_with(&self) -> Option<&'static str> {
+        match self.expects {
+            Expects::Reasoning | Expects::MoreReasoning => Some(THINK_END),
+            Expects::Answer | Expects::Either => None,
+        }
+    }
+
     /// The prompt as a person reads it. Control tokens and text that spells them look alike here,
     /// so this is for display, never for the tokenizer.
     pub fn to_text(&self) -> String {

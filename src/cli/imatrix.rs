@@ -1,6 +1,7 @@
 //! `cachalot imatrix`: how much each input column of each matrix matters, from a text.
 
 use super::input::Input;
+use super::interrupt;
 use super::model::ModelOptions;
 use super::output::{Table, answer, message};
 use super::progress::Progress;
@@ -15,6 +16,7 @@ use std::fmt::Write;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Find out how much each column of each matrix matters, for quantize
 ///
@@ -64,7 +66,7 @@ const DEFAULT_LENGTH: usize = 512;
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let length = chunk_length(args)?;
     check_output(args)?;
-    let mut collector = Collector::new(&args.model, length, args.process_output)?;
+    let mut collector = Collector::new(catalog::source(&args.model)?, length, args.process_output)?;
     args.in_file.iter().try_for_each(|path| collector.merge(path))?;
     let seconds = match &args.file {
         Some(path) => {
@@ -103,18 +105,35 @@ fn collect(args: &Args, path: &Path, length: usize, mut collector: Collector) ->
 
     let progress = Progress::new(chunks.len(), args.quiet);
     let (output, force, save_every) = (args.output.clone(), args.force, args.save_every);
-    engine.with_forward(move |forward| -> anyhow::Result<_> {
+    // The chunk under way is finished first: what was computed is not to be lost.
+    let guard = Arc::new(interrupt::guard(|| ()));
+    let until_interrupted = guard.clone();
+    let collected = engine.with_forward(move |forward| -> anyhow::Result<_> {
         let mut is_written = false;
         for (n_done, chunk) in (1..).zip(chunks.clone()) {
             observe(forward, &Cut::Chunks(length).window(&tokens, chunk, bos), &mut collector)?;
             progress.show(n_done, &reached_text(&collector.coverage()));
-            if n_done == chunks.len() || (save_every > 0 && n_done % save_every == 0) {
+            let interrupted = until_interrupted.check();
+            let is_last = n_done == chunks.len() || interrupted.is_err();
+            if is_last || (save_every > 0 && n_done % save_every == 0) {
                 collector.write(&output, force || is_written)?;
                 is_written = true;
             }
+            if let (true, Err(interrupted)) = (n_done < chunks.len(), interrupted) {
+                progress.finish();
+                message(&rest(&output, chunk + 1));
+                return Err(interrupted.into());
+            }
         }
         Ok((collector, progress.finish()))
-    })?
+    })?;
+    guard.finish(collected)
+}
+
+/// How an interrupted run goes on.
+fn rest(output: &Path, from: usize) -> String {
+    let name = output.display();
+    format!("{name} has what was collected; the rest: --in-file {name} --from-chunk {from} -o {name} -f")
 }
 
 /// Adds what a chunk shows.

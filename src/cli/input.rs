@@ -21,7 +21,7 @@ impl Input {
 
     /// A file; `-` is stdin.
     pub(super) fn open(path: &Path) -> Result<Input, BadInput> {
-        if path == Path::new("-") {
+        if is_stdin(path) {
             return Ok(Input::stdin());
         }
         let name = path.display().to_string();
@@ -31,7 +31,7 @@ impl Input {
         }
     }
 
-    fn stdin() -> Input {
+    pub(super) fn stdin() -> Input {
         Input { name: "standard input".to_owned(), reader: BufReader::new(Box::new(io::stdin())) }
     }
 
@@ -39,10 +39,29 @@ impl Input {
     pub(super) fn text(&mut self) -> Result<String, BadInput> {
         let mut bytes = Vec::new();
         self.reader.read_to_end(&mut bytes).map_err(|error| self.unreadable(error))?;
+        self.utf8(bytes)
+    }
+
+    fn utf8(&self, bytes: Vec<u8>) -> Result<String, BadInput> {
         String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             self.faulty(&format!("not UTF-8: byte {valid} belongs to no character"))
         })
+    }
+
+    /// All of it, as text that a person may have written and a model can read.
+    pub(super) fn prose(&mut self) -> Result<String, BadInput> {
+        /// More than any context holds.
+        const MAX: u64 = 64 << 20;
+        let mut bytes = Vec::new();
+        self.reader.by_ref().take(MAX + 1).read_to_end(&mut bytes).map_err(|error| self.unreadable(error))?;
+        if bytes.contains(&0) {
+            return Err(self.faulty("not a text: it has zero bytes in it"));
+        }
+        if bytes.len() as u64 > MAX {
+            return Err(self.faulty("larger than 64 MiB, which no context holds"));
+        }
+        self.utf8(bytes)
     }
 
     /// The next line, without its end.
@@ -65,4 +84,9 @@ impl Input {
     fn unreadable(&self, error: io::Error) -> BadInput {
         BadInput::Unreadable { name: self.name.clone(), error }
     }
+}
+
+/// How stdin is named among files.
+pub(super) fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
 }

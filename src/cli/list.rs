@@ -2,9 +2,13 @@
 
 use super::named::FolderOption;
 use super::output::{Table, answer, json, message};
+use super::settings::Settings;
 use super::size;
-use crate::catalog::{Model, Pulled, Reference, embedded, models};
+use crate::catalog::{Model, Pulled, default_name, embedded, models, source};
+use crate::engine::Source;
+use crate::text::Escaped;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// List the models that are here, and which one answers where none is named
 #[derive(Debug, clap::Args)]
@@ -12,15 +16,14 @@ pub(super) struct Args {
     /// What the catalogue knows, here or not
     #[arg(long)]
     all: bool,
-    /// An array of objects
+    /// Print an object instead
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     folder: FolderOption,
 }
 
-/// `default`: the name of the model that answers where none is named.
-pub(super) fn run(args: &Args, default: Option<&str>) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     if args.all {
         return known(args.json);
     }
@@ -29,28 +32,39 @@ pub(super) fn run(args: &Args, default: Option<&str>) -> anyhow::Result<()> {
     for error in &damaged {
         message(&error.to_string());
     }
-    let default = default.and_then(|name| Reference::parse(name).ok().flatten());
-    let is_embedded_default = |model: &Model| {
-        default.as_ref().is_some_and(|default| default.model.is_some_and(|known| known.name == model.name))
+    let set = settings.get("model");
+    let default = match set {
+        Some(set) => Some(set.value.as_str()),
+        None => default_name(),
     };
-    let default_folder = default.as_ref().and_then(|default| store.find(default).ok()).map(|pulled| pulled.folder);
-    let is_default = |pulled: &Pulled| default_folder.as_ref() == Some(&pulled.folder);
+    let source = default.and_then(|name| source(Path::new(name)).ok());
+    let is_default = |pulled: &Pulled| matches!(&source, Some(Source::Path(path)) if *path == pulled.first());
+    let is_embedded_default = |own: &Source| source.as_ref().is_some_and(|source| source.name() == own.name());
     if args.json {
-        let carried = embedded().map(|(model, _)| embedded_object(model, is_embedded_default(model)));
+        let carried = embedded().map(|(model, own)| embedded_object(model, is_embedded_default(&own)));
         let pulled = here.iter().map(|pulled| object(pulled, is_default(pulled)));
-        return Ok(json(&carried.chain(pulled).collect::<Vec<_>>())?);
+        let models: Vec<Value> = carried.chain(pulled).collect();
+        return Ok(json(&json!({ "default": default, "models": models }))?);
     }
+    let mut text = match (default, set) {
+        (Some(default), Some(set)) => {
+            format!("default  {} ({})\n\n", Escaped(default), Escaped(&set.origin.to_string()))
+        }
+        (Some(default), None) => format!("default  {default}\n\n"),
+        (None, _) => "default  none: this program was built without the demo model\n\n".to_owned(),
+    };
     let mut table = Table::new(&["model", ">size", "state", "path"]);
     let named = |name: String, is_default: bool| if is_default { format!("{name} (default)") } else { name };
-    for (model, _) in embedded() {
-        let name = named(model.name.clone(), is_embedded_default(model));
+    for (model, own) in embedded() {
+        let name = named(model.name.clone(), is_embedded_default(&own));
         table.row([name, String::new(), "in the program".to_owned(), String::new()]);
     }
     for pulled in &here {
         let (name, path) = (named(pulled.name(), is_default(pulled)), pulled.first().display().to_string());
         table.row([name, size::binary(pulled.size()), state(pulled), path]);
     }
-    answer(table.render("").as_bytes())?;
+    text.push_str(&table.render(""));
+    answer(text.as_bytes())?;
     if here.is_empty() {
         message(&format!("no models in {}; `cachalot list --all` shows what can be pulled", store.root().display()));
     }
@@ -92,7 +106,7 @@ fn embedded_object(model: &Model, is_default: bool) -> Value {
 fn known(as_json: bool) -> anyhow::Result<()> {
     let models = models()?;
     if as_json {
-        return Ok(json(&models.iter().map(known_object).collect::<Vec<_>>())?);
+        return Ok(json(&json!({ "models": models.iter().map(known_object).collect::<Vec<_>>() }))?);
     }
     let mut table = Table::new(&["model", ">parameters", ">active", "quants"]);
     for model in models {

@@ -1,6 +1,7 @@
 //! `cachalot logits`: what a model says of given tokens, for comparison with other programs.
 
 use super::input::Input;
+use super::interrupt::guard_job;
 use super::model::ModelOptions;
 use super::new_file::NewFile;
 use crate::catalog;
@@ -74,7 +75,7 @@ impl Positions {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let ids = read_ids(&args.tokens)?;
     let positions = args.positions.of(ids.len())?;
-    let output = NewFile::create(&args.output)?;
+    NewFile::refuse_existing(&args.output)?;
     let mut options = args.options.engine_options();
     options.exact = args.exact;
     options.n_ctx.get_or_insert(ids.len());
@@ -89,7 +90,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Refused::PromptTooLong { prompt, n_ctx }.into());
     }
     let wanted = positions.clone();
-    let logits = engine.with_forward(move |forward| evaluate(forward, &ids, &wanted))??;
+    let guard = guard_job(&engine);
+    let output = NewFile::create(&args.output)?;
+    let of_job = guard.clone();
+    let logits = engine.with_forward(move |forward| -> anyhow::Result<_> {
+        of_job.check()?;
+        Ok(evaluate(forward, &ids, &wanted)?)
+    })?;
+    let logits = guard.finish(logits)?;
     write(output, &args.output, &positions, n_vocab, &logits)
 }
 

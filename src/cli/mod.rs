@@ -3,39 +3,53 @@
 //! stdout carries the answer and nothing else; messages, progress and errors go to stderr. Nothing
 //! here knows a tensor.
 
+mod attachments;
 mod bench;
+mod chat;
+mod config;
+mod constraint;
 mod conversation;
 mod detokenize;
+mod file_edit;
+mod fim;
+mod generate;
 mod imatrix;
 mod input;
 mod inspect;
+mod interrupt;
 mod list;
 mod logits;
+mod manual;
 mod model;
 mod named;
 mod new_file;
 mod output;
 mod perplexity;
 mod progress;
+mod prompt;
 mod pull;
 mod quantize;
 mod rm;
 mod run;
 mod sampling;
 mod sessions;
+mod settings;
 mod size;
 mod synth;
 mod template_check;
 mod tokenize;
 mod transfer;
+mod use_model;
 mod verify;
 
-use crate::catalog;
 use crate::exit::Exit;
 use crate::ggml;
 use crate::gguf::install_sigbus_handler;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use settings::Settings;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -51,11 +65,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Chat(chat::Args),
     Run(run::Args),
+    Fim(fim::Args),
     Pull(pull::Args),
     List(list::Args),
     Verify(verify::Args),
     Rm(rm::Args),
+    Use(use_model::Args),
+    Config(config::Args),
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Detokenize(detokenize::Args),
@@ -65,6 +83,8 @@ enum Command {
     Imatrix(imatrix::Args),
     Bench(bench::Args),
     Perplexity(perplexity::Args),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
     Sessions(sessions::Args),
     #[command(hide = true)]
     TemplateCheck(template_check::Args),
@@ -72,37 +92,92 @@ enum Command {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
-3 context full before the answer ended; 65 file damaged or unsupported; \
+3 context full before the answer ended; 4 the answer is not what its schema asks for; 65 file damaged or unsupported; \
 66 file, shard, model or session not found or unreadable; 69 hub not reachable; 70 internal error; \
-73 output exists or cannot be written; 75 not enough memory; 77 not permitted; 141 the reader of stdout went away.";
+73 output exists or cannot be written; 75 not enough memory; 77 not permitted; 130 interrupted; \
+141 the reader of stdout went away.";
 
 /// Runs the program and returns how it ends.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     ggml::install_abort_handler();
     install_sigbus_handler();
-    let command = Cli::command().version(version_text());
-    let cli = match command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let loaded = Settings::load(&command());
+    let settings = loaded.as_ref().map_or_else(|_| Settings::default(), Settings::clone);
+    let parser = settings.apply(command().version(version_text()));
+    let cli = match parser.try_get_matches_from(with_command(args)).and_then(|matches| read(&matches)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match run(cli.command) {
+    // A chat has its own way with signals.
+    if !matches!(cli.command, Command::Chat(_)) {
+        interrupt::install();
+    }
+    let loaded = if cli.command.needs_settings() { loaded.map(drop) } else { Ok(()) };
+    match loaded.map_err(anyhow::Error::from).and_then(|()| run(cli.command, &settings)) {
         Ok(()) => Exit::Done,
         Err(error) => {
             let exit = Exit::of(&error);
-            if exit != Exit::ClosedPipe {
-                output::message(&format!("{error:#}"));
+            let text = format!("{error:#}");
+            if !matches!(exit, Exit::ClosedPipe | Exit::Interrupted) {
+                output::message(&text);
+                settings::blame(&settings, &text).iter().for_each(|blame| output::message(blame));
             }
             exit
         }
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+/// The arguments; on a terminal the program by itself is a chat.
+fn with_command(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    if args.len() == 1 && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        args.push("chat".into());
+    }
+    args
+}
+
+/// The command; a chat that is gone on with needs to know whether its model was typed or is only set.
+fn read(matches: &ArgMatches) -> Result<Cli, clap::Error> {
+    let mut cli = Cli::from_arg_matches(matches)?;
+    if let (Command::Chat(args), Some(matches)) = (&mut cli.command, matches.subcommand_matches("chat")) {
+        args.is_model_typed = matches.value_source("model") == Some(ValueSource::CommandLine);
+    }
+    Ok(cli)
+}
+
+/// The commands and their flags, as they are without settings.
+fn command() -> clap::Command {
+    Cli::command().version(env!("CARGO_PKG_VERSION"))
+}
+
+impl Command {
+    /// Whether settings that cannot be read are an error: not for what shows or mends them, nor for what has
+    /// nothing to do with them.
+    fn needs_settings(&self) -> bool {
+        !matches!(
+            self,
+            Command::Config(_)
+                | Command::Use(_)
+                | Command::Completions(_)
+                | Command::Man(_)
+                | Command::Inspect(_)
+                | Command::TemplateCheck(_)
+        )
+    }
+}
+
+fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     ggml::check_cpu()?;
     match command {
+        Command::Chat(args) => chat::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Fim(args) => fim::run(&args),
+        Command::List(args) => list::run(&args, settings),
+        Command::Use(args) => use_model::run(&args),
+        Command::Config(args) => config::run(&args, &self::command()),
+        Command::Completions(args) => manual::completions(&args, self::command()),
+        Command::Man(args) => manual::man(&args, self::command()),
         Command::Pull(args) => pull::run(&args),
-        Command::List(args) => list::run(&args, catalog::default_name()),
         Command::Verify(args) => verify::run(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Inspect(args) => inspect::run(&args),

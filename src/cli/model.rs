@@ -1,5 +1,6 @@
 //! The options with which a model is opened, which several commands have.
 
+use super::output::message;
 use crate::catalog;
 use crate::engine::{self, CacheType, Engine, Routing};
 use crate::exit::BadInput;
@@ -91,5 +92,20 @@ impl ComputeOptions {
             no_flash_attention: self.no_flash_attention,
             exact: false,
         }
+    }
+}
+
+/// Says what of a model may surprise whoever opens it.
+pub(super) fn remarks(engine: &Engine) {
+    let info = engine.info();
+    if let [first, rest @ ..] = info.unused_tensors.as_slice() {
+        let which = match rest.len() {
+            0 => format!("the tensor {first} is"),
+            n => format!("the tensor {first} and {n} more are"),
+        };
+        message(&format!("{}: {which} not used", info.path.display()));
+    }
+    if info.n_ctx > info.n_ctx_train {
+        message(&format!("a context of {} tokens; the model was made for {}", info.n_ctx, info.n_ctx_train));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::exit::Unwritable;
 use crate::text::{Escaped, steers_terminal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
@@ -10,6 +11,13 @@ use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
 pub(super) fn answer(bytes: &[u8]) -> Result<(), Unwritable> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(Unwritable)
+}
+
+/// Whether nobody reads stdout any more, as far as can be known without writing to it: a pipe says so.
+pub(super) fn reader_is_gone() -> bool {
+    let stdout = std::io::stdout();
+    let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
+    poll(&mut pipe, Some(&Timespec::default())).is_ok() && pipe[0].revents().contains(PollFlags::ERR)
 }
 
 /// Stdout for an answer that comes in parts.

@@ -1,5 +1,6 @@
 //! `cachalot quantize`: a model in fewer bits.
 
+use super::interrupt;
 use super::output::{Table, answer};
 use super::size::{binary, bytes, count, exact};
 use crate::catalog;
@@ -44,9 +45,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let style = "quantizing {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     let bar = ProgressBar::new(summary.n_bytes).with_style(ProgressStyle::with_template(style)?);
     let start = Instant::now();
-    let files = quantization.write(&args.output, args.split_max_size, args.force, &|bytes| bar.inc(bytes));
+    let guard = interrupt::guard(|| ());
+    let files = quantization.write(&args.output, args.split_max_size, args.force, &|bytes| {
+        bar.inc(bytes);
+        guard.check()
+    });
     bar.finish_and_clear();
-    Ok(answer(report(args, &files?, &summary, start.elapsed()).as_bytes())?)
+    let files = guard.finish(files)?;
+    Ok(answer(report(args, &files, &summary, start.elapsed()).as_bytes())?)
 }
 
 fn report(args: &Args, files: &[PathBuf], summary: &Summary, took: Duration) -> String {

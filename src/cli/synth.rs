@@ -1,5 +1,6 @@
 //! `cachalot synth`: a synthetic model to measure speed on.
 
+use super::interrupt;
 use super::output::answer;
 use super::size::{binary, count, exact};
 use crate::exit::BadInput;
@@ -68,9 +69,13 @@ fn write(args: &Args, model: &Synthetic) -> anyhow::Result<Duration> {
     let style = "writing {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     let bar = ProgressBar::new(model.n_bytes()).with_style(ProgressStyle::with_template(style)?);
     let start = Instant::now();
-    let written = model.write(&args.output, &|bytes| bar.inc(bytes));
+    let guard = interrupt::guard(|| ());
+    let written = model.write(&args.output, &|bytes| {
+        bar.inc(bytes);
+        guard.check()
+    });
     bar.finish_and_clear();
-    written?;
+    guard.finish(written)?;
     Ok(start.elapsed())
 }
 

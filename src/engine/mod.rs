@@ -7,12 +7,14 @@
 //! - `worker`: the token loop; `slots`: which sequence a request gets; `answer`: tokens to text.
 //! - `snapshot`: what is cached, out of the program and back.
 //! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
+//! - `constraint`: what an answer must look like, by a schema or a grammar.
 //! - [`bench`]: how fast all that is.
 //!
 //! This room knows no HTTP and no terminal.
 
 mod answer;
 pub mod bench;
+mod constraint;
 mod request;
 pub mod sampler;
 mod slots;
@@ -24,6 +26,7 @@ mod worker;
 pub use crate::gguf::Source;
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Token};
 pub use crate::model::{Fingerprint, Traffic};
+pub use constraint::{Constraint, ConstraintError, Grammar};
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
 pub use snapshot::{Exported, Imported, SnapshotError};
 pub use threads::{logical_cores, physical_cores};
@@ -33,12 +36,13 @@ use crate::graph;
 use crate::model::{Config, ConfigError};
 use crate::tokenizer::{self, Tokenizer};
 use answer::AnswerText;
+use constraint::{Gate, Grammars};
 use sampler::Sampler;
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use stop::StopStrings;
 use worker::{Command, Submission, Worker};
@@ -121,6 +125,8 @@ pub struct Engine {
     tokenizer: Arc<Tokenizer>,
     info: Info,
     stop: Arc<AtomicBool>,
+    /// Made when the first constraint comes: with a large vocabulary it takes a moment.
+    grammars: OnceLock<Result<Grammars, ConstraintError>>,
 }
 
 impl Engine {
@@ -165,7 +171,8 @@ impl Engine {
         let worker = Worker::new(forward, tokenizer.clone(), options.n_parallel.unwrap_or(1));
         let builder = std::thread::Builder::new().name("engine".to_owned());
         let thread = builder.spawn(move || worker.run(&receiver)).map_err(OpenError::Thread)?;
-        Ok(Engine { commands: Some(commands), thread: Some(thread), tokenizer, info, stop })
+        let commands = Some(commands);
+        Ok(Engine { commands, thread: Some(thread), tokenizer, info, stop, grammars: OnceLock::new() })
     }
 
     pub fn info(&self) -> &Info {
@@ -185,8 +192,10 @@ impl Engine {
         self.check(&request)?;
         let sampler = Sampler::new(&request.sampling, self.info.n_vocab, sampler::spell(self.tokenizer.clone()))?;
         let text = AnswerText::new(StopStrings::new(&request.stop)?);
+        let gate = request.constraint.as_ref().map(|constraint| self.gate(constraint)).transpose()?;
         let cancelled = Arc::new(AtomicBool::new(false));
-        let submission = Submission { request, sampler, text, sink: Box::new(sink), cancelled: cancelled.clone() };
+        let sink = Box::new(sink);
+        let submission = Submission { request, sampler, text, gate, sink, cancelled: cancelled.clone() };
         self.send(Command::Submit(Box::new(submission))).map_err(|Gone| Refused::Gone)?;
         Ok(Canceller { cancelled, stop: self.stop.clone() })
     }
@@ -196,6 +205,16 @@ impl Engine {
         let (sender, events) = mpsc::channel();
         let canceller = self.submit(request, move |event| sender.send(event).is_ok())?;
         Ok(Generation { events, canceller, has_ended: Cell::new(false) })
+    }
+
+    /// Stops the step that a job computes, which then fails with [`StepError::Stopped`].
+    pub fn step_canceller(&self) -> Canceller {
+        Canceller { cancelled: Arc::new(AtomicBool::new(false)), stop: self.stop.clone() }
+    }
+
+    fn gate(&self, constraint: &Constraint) -> Result<Gate, ConstraintError> {
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokenizer));
+        grammars.as_ref().map_err(Clone::clone)?.gate(constraint)
     }
 
     /// Does something with the model itself, on its thread, while no request is computed. The cache is

@@ -1,5 +1,6 @@
 //! What is asked of the engine, and what it answers.
 
+use super::constraint::{Constraint, ConstraintError};
 use super::sampler::{ParamError, SampleError, SamplerParams};
 use super::stop::StopError;
 use crate::graph::{Fault, StepError};
@@ -15,6 +16,8 @@ pub struct Request {
     pub max_tokens: Option<usize>,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
+    /// What the answer must look like.
+    pub constraint: Option<Constraint>,
 }
 
 /// What happens to a request, in this order: its prompt is computed, pieces come, it ends.
@@ -53,6 +56,8 @@ pub struct Finished {
     pub usage: Usage,
     /// The seed that the tokens were drawn with.
     pub seed: u64,
+    /// Whether the answer is whole, where a constraint says what that means.
+    pub is_satisfied: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +96,9 @@ pub enum Failure {
     Sample(#[from] SampleError),
     #[error("{0}; the file may be damaged: `cachalot inspect --check` looks at every value")]
     NotFinite(#[from] Fault),
+    /// No token could go on with an answer that is not whole yet, or the constraint grew too large.
+    #[error("the answer cannot be made what it has to be: {0}")]
+    Constraint(String),
     #[error("the engine ended: an internal error")]
     Gone,
 }
@@ -110,6 +118,8 @@ pub enum Refused {
     Sampling(#[from] ParamError),
     #[error(transparent)]
     Stop(#[from] StopError),
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     #[error("the engine ended: an internal error")]
     Gone,
 }

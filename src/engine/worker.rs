@@ -4,6 +4,7 @@
 //! Nothing else touches the model.
 
 use super::answer::AnswerText;
+use super::constraint::Gate;
 use super::request::{Event, Failure, FinishReason, Finished, Piece, Progress, Request, Usage};
 use super::sampler::Sampler;
 use super::slots::Slots;
@@ -35,6 +36,7 @@ pub(super) struct Submission {
     pub(super) request: Request,
     pub(super) sampler: Sampler,
     pub(super) text: AnswerText,
+    pub(super) gate: Option<Gate>,
     pub(super) sink: Sink,
     pub(super) cancelled: Arc<AtomicBool>,
 }
@@ -120,7 +122,9 @@ impl Worker {
         for mut submission in gone {
             let usage = Usage { prompt_tokens: submission.request.prompt.len(), ..Usage::default() };
             let seed = submission.sampler.seed();
-            (submission.sink)(Event::Finished(Finished { reason: FinishReason::Cancelled, usage, seed }));
+            let is_satisfied = submission.gate.map(|_| false);
+            let finished = Finished { reason: FinishReason::Cancelled, usage, seed, is_satisfied };
+            (submission.sink)(Event::Finished(finished));
         }
         for active in self.active.extract_if(.., |active| is_cancelled(&active.submission)) {
             self.slots.release(active.slot);
@@ -316,13 +320,23 @@ impl Active {
         if request.max_tokens == Some(0) {
             return Outcome::Finished(FinishReason::Length);
         }
-        let token = match self.submission.sampler.sample(logits) {
-            Ok(token) => token,
-            Err(error) => return Outcome::Failed(error.into()),
+        let (sampler, gate) = (&mut self.submission.sampler, &mut self.submission.gate);
+        let picked = match gate {
+            Some(gate) => gate.sample(sampler, logits),
+            None => sampler.sample(logits).map_err(Failure::from),
         };
-        self.submission.sampler.accept(token);
+        let token = match picked {
+            Ok(token) => token,
+            Err(failure) => return Outcome::Failed(failure),
+        };
+        sampler.accept(token);
         self.n_generated += 1;
-        if tokenizer.ends_answer(token) {
+        let is_end = tokenizer.ends_answer(token);
+        if let Some(Err(failure)) = gate.as_mut().map(|gate| gate.accept(token, is_end)) {
+            return Outcome::Failed(failure);
+        }
+        let is_whole = gate.as_ref().is_some_and(Gate::is_closed);
+        if is_end {
             return Outcome::Finished(FinishReason::EndOfAnswer);
         }
         let mut pieces = Vec::new();
@@ -333,6 +347,7 @@ impl Active {
         }
         match stopped {
             Some(number) => Outcome::Finished(FinishReason::StopString(number)),
+            None if is_whole => Outcome::Finished(FinishReason::EndOfAnswer),
             None if is_long_enough => Outcome::Finished(FinishReason::Length),
             None => Outcome::Next(token),
         }
@@ -367,7 +382,8 @@ impl Active {
             generation_time: prompt_done.elapsed(),
         };
         let seed = self.submission.sampler.seed();
-        (self.submission.sink)(Event::Finished(Finished { reason, usage, seed }));
+        let is_satisfied = self.submission.gate.as_mut().map(Gate::is_satisfied);
+        (self.submission.sink)(Event::Finished(Finished { reason, usage, seed, is_satisfied }));
     }
 
     fn fail(mut self, failure: Failure) {

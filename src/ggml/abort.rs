@@ -20,6 +20,7 @@ pub fn install() {
 extern "C" fn on_abort(message: *const c_char) {
     // SAFETY: ggml passes a NUL-terminated string.
     let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    crate::last_words::run();
     eprintln!("cachalot: internal error in ggml: {message}; please report it, with the command and the model");
     // SAFETY: `_exit` ends the process without running what the fault may have broken.
     unsafe { libc::_exit(EXIT_INTERNAL) }

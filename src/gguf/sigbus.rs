@@ -99,6 +99,7 @@ fn report(path: *const libc::c_char, offset: usize) -> ! {
             break;
         }
     }
+    crate::last_words::run();
     // SAFETY: `path` is a NUL-terminated string owned by the slot, which nobody removes while the
     // faulting thread is within its range; `write` and `_exit` are async-signal-safe.
     unsafe {

@@ -5,7 +5,7 @@
 //! their inputs come to be.
 
 use super::imatrix::{CHUNK_COUNT, CHUNK_SIZE, COUNTS, DATASETS, Imatrix, ImatrixError, SUMS};
-use crate::gguf::{Gguf, Shape, Split, TensorType, WriteError, Writer};
+use crate::gguf::{Gguf, Shape, Source, Split, TensorType, WriteError, Writer};
 use crate::model::{Class, Role};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -58,10 +58,11 @@ pub struct Reached {
 }
 
 impl Collector {
-    /// For the model at `path`, of whose files only the headers are read, and texts in chunks of so many tokens.
-    /// Nothing is collected for the head but `with_head`.
-    pub fn new(path: &Path, chunk_len: usize, with_head: bool) -> Result<Collector, ImatrixError> {
-        let gguf = Gguf::open(path)?;
+    /// For a model, of whose files only the headers are read, and texts in chunks of so many tokens. Nothing is
+    /// collected for the head but `with_head`.
+    pub fn new(model: impl Into<Source>, chunk_len: usize, with_head: bool) -> Result<Collector, ImatrixError> {
+        let model = model.into();
+        let gguf = Gguf::open(&model)?;
         let mut matrices = BTreeMap::new();
         for tensor in gguf.tensors() {
             let (role, [row, _, n, more]) = (Role::of(&tensor.info.name), tensor.info.shape.ne());
@@ -71,7 +72,7 @@ impl Collector {
                 matrices.insert(tensor.info.name.clone(), matrix);
             }
         }
-        Ok(Collector { model: path.to_owned(), matrices, texts: Vec::new(), chunk_len, n_tokens: 0 })
+        Ok(Collector { model: model.path().to_owned(), matrices, texts: Vec::new(), chunk_len, n_tokens: 0 })
     }
 
     /// Adds what a step has shown of `tensor`: `sums` [columns, matrices], and how many inputs there were.

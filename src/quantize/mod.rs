@@ -148,13 +148,13 @@ impl Quantization {
     }
 
     /// Writes the model to `output`, or to shards of at most so many bytes; `progress` is told of every so many
-    /// bytes written. Only with `replace` does it write over files. Returns the files.
+    /// bytes written, and may end it with an error. Only with `replace` does it write over files. Returns the files.
     pub fn write(
         &self,
         output: &Path,
         max_shard_bytes: Option<u64>,
         replace: bool,
-        progress: &dyn Fn(u64),
+        progress: &dyn Fn(u64) -> std::io::Result<()>,
     ) -> Result<Vec<PathBuf>, Error> {
         let split = max_shard_bytes.map_or(Split::None, Split::MaxBytes);
         let read = self.gguf.shards().iter().map(|shard| shard.path());

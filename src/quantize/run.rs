@@ -8,6 +8,8 @@ use std::io;
 
 /// Values in a batch, which is in memory in its new type: 64 MiB at most, unless a row is longer.
 const BATCH: usize = 1 << 24;
+/// Bytes that are copied at a time where the type stays.
+const COPY: usize = 64 << 20;
 /// Values that a thread takes at a time.
 const JOB: usize = 1 << 15;
 
@@ -16,16 +18,20 @@ pub(super) fn write(
     quantization: &Quantization,
     planned: &Planned,
     output: &mut Output,
-    progress: &dyn Fn(u64),
+    progress: &dyn Fn(u64) -> io::Result<()>,
 ) -> Result<(), Error> {
     let Some(tensor) = quantization.gguf.tensor(&planned.name) else {
         return Ok(());
     };
     quantization.gguf.read_ahead(&tensor);
     if planned.ty == planned.from {
-        output.write(&planned.name, tensor.data)?;
-        progress(planned.n_bytes);
-        return Ok(());
+        let copied = output.write_with(&planned.name, |out| {
+            tensor.data.chunks(COPY).try_for_each(|part| {
+                out.write_all(part)?;
+                progress(part.len() as u64)
+            })
+        });
+        return Ok(copied?);
     }
     let [row, rows, matrices @ ..] = planned.shape.ne();
     let importance = match &quantization.imatrix {
@@ -56,7 +62,7 @@ pub(super) fn write(
                 return Err(io::Error::other("its values cannot be stored"));
             }
             out.write_all(&buffer)?;
-            progress(buffer.len() as u64);
+            progress(buffer.len() as u64)?;
         }
         Ok(())
     });

@@ -13,8 +13,13 @@ const CHUNK: u64 = 16 << 20;
 /// One is written, one is filled, one waits.
 const BUFFERS: usize = 3;
 
-/// Writes all tensors, which `output` must expect in this order; `progress` is told of bytes written.
-pub(super) fn write(tensors: &[Tensor], output: &mut Output, progress: &dyn Fn(u64)) -> Result<(), WriteError> {
+/// Writes all tensors, which `output` must expect in this order; `progress` is told of bytes
+/// written, and ends it with an error.
+pub(super) fn write(
+    tensors: &[Tensor],
+    output: &mut Output,
+    progress: &dyn Fn(u64) -> Result<(), Error>,
+) -> Result<(), WriteError> {
     let (full, filled) = sync_channel::<Vec<u8>>(BUFFERS);
     let (empty, emptied) = sync_channel::<Vec<u8>>(BUFFERS);
     for _ in 0..BUFFERS {
@@ -31,7 +36,7 @@ pub(super) fn write(tensors: &[Tensor], output: &mut Output, progress: &dyn Fn(u
                     let chunk = filled.recv().map_err(|_| Error::other("the data could not be made"))?;
                     out.write_all(&chunk)?;
                     missing = missing.saturating_sub(chunk.len() as u64);
-                    progress(chunk.len() as u64);
+                    progress(chunk.len() as u64)?;
                     let _ = empty.send(chunk);
                 }
                 Ok(())

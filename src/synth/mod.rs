@@ -112,8 +112,8 @@ impl Synthetic {
     }
 
     /// Writes the model to a new file, with all threads; `progress` is told of every so many bytes of
-    /// weights written.
-    pub fn write(&self, path: &Path, progress: &dyn Fn(u64)) -> Result<(), WriteError> {
+    /// weights written, and may end it with an error.
+    pub fn write(&self, path: &Path, progress: &dyn Fn(u64) -> std::io::Result<()>) -> Result<(), WriteError> {
         let mut writer = metadata::writer(&self.plan)?;
         for tensor in &self.tensors {
             writer.add_tensor(&tensor.name, tensor.ty, tensor.shape)?;

@@ -19,12 +19,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::models::write_mini;
 use support::raw::{Raw, string_bytes};
-use support::{Ended, inspect};
+use support::{Ended, inspect, isolate, program};
 
 fn run_case(case: &Case) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = (case.make)(dir.path());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cachalot"));
+    let mut command = program();
     // Root reads everything.
     let is_root = fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0).unwrap_or(false);
     if case.as_nobody && is_root {
@@ -34,6 +34,7 @@ fn run_case(case: &Case) -> (Option<i32>, String) {
         fs::hard_link(ours, &program).or_else(|_| copy()).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         command = Command::new(program);
+        isolate(&mut command);
         command.uid(65534).current_dir("/");
     }
     command.arg("inspect").arg(&path);
@@ -160,12 +161,8 @@ fn a_file_truncated_while_it_is_read_ends_with_a_message() {
     let header = Raw::new().tensor("w", &[1 << 34], 0, 0).header();
     let path = sparse(dir.path(), &header, header.len() as u64 + (1 << 36));
     let args = [OsStr::new("inspect"), path.as_os_str(), OsStr::new("--check")];
-    let child = Command::new(env!("CARGO_BIN_EXE_cachalot"))
-        .args(args)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child =
+        program().args(args).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     // Wait until it has mapped the file, then cut.
     let maps = format!("/proc/{}/maps", child.id());
     while !fs::read_to_string(&maps).is_ok_and(|maps| maps.contains("model.gguf")) {
@@ -206,6 +203,7 @@ fn little_memory_is_enough_for_any_file() {
         // The map takes address space; what the program allocates must fit beside it.
         command.args(["-c", "ulimit -v $1 && shift && exec \"$@\"", "sh"]);
         command.arg((len / 1024 + (700 << 10)).to_string()).arg(env!("CARGO_BIN_EXE_cachalot"));
+        isolate(&mut command);
         let ended = support::run(command.arg("inspect").arg(&path).args(flags));
         assert_eq!(ended.code, Some(0), "{what}: {}", ended.stderr);
         assert!(ended.stdout.len() < 10_000, "{what}: {} bytes", ended.stdout.len());

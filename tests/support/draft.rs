@@ -23,6 +23,7 @@ pub enum Key {
     F32(f32),
     Bool(bool),
     Text(&'static str),
+    Texts(Vec<String>),
     U32s(Vec<u32>),
     F32s(Vec<f32>),
 }
@@ -120,6 +121,7 @@ impl Draft {
                 Key::F32(value) => writer.set(key, *value),
                 Key::Bool(value) => writer.set(key, *value),
                 Key::Text(value) => writer.set(key, *value),
+                Key::Texts(values) => writer.set(key, values.as_slice()),
                 Key::U32s(values) => writer.set(key, values.as_slice()),
                 Key::F32s(values) => writer.set(key, values.as_slice()),
             }

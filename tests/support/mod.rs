@@ -9,10 +9,12 @@ pub mod hub;
 pub mod models;
 pub mod parity;
 pub mod raw;
+pub mod terminal;
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 
 /// How the program ended and what it said.
@@ -24,9 +26,26 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// The program under test, away from what the user of this machine has set.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cachalot"));
+    isolate(&mut command);
+    command
+}
+
+/// Takes the user's settings away from a program that starts ours.
+pub fn isolate(command: &mut Command) {
+    let nobody = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nobody");
+    command.env("XDG_CONFIG_HOME", nobody.join("config")).env("XDG_STATE_HOME", nobody.join("state"));
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    ours.filter(|name| name.to_string_lossy().starts_with("CACHALOT_")).for_each(|name| {
+        command.env_remove(name);
+    });
+}
+
 /// Runs the program under test.
 pub fn cachalot<S: AsRef<OsStr>>(args: &[S]) -> Ended {
-    run(Command::new(env!("CARGO_BIN_EXE_cachalot")).args(args))
+    run(program().args(args))
 }
 
 /// Held for reading while children start, for writing while a program is written that is to be run: a child
@@ -42,6 +61,27 @@ pub fn write_program<R>(write: impl FnOnce() -> R) -> R {
 pub fn run(command: &mut Command) -> Ended {
     let _lock = PROGRAMS.read().unwrap_or_else(PoisonError::into_inner);
     let output = command.output().expect("the program starts");
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs a command with something on its stdin.
+pub fn piped(command: &mut Command, input: &[u8]) -> Ended {
+    let lock = PROGRAMS.read().unwrap_or_else(PoisonError::into_inner);
+    let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = streams.spawn().expect("the program starts");
+    drop(lock);
+    // One that refuses its arguments reads nothing.
+    let _ = child.stdin.take().expect("it is a pipe").write_all(input);
+    ended(child)
+}
+
+/// Waits for a child whose streams are pipes.
+pub fn ended(child: Child) -> Ended {
+    let output = child.wait_with_output().expect("the program ends");
     Ended {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -31,8 +31,8 @@ class Bench:
         self.cachalot, self.eval = programs / "cachalot", programs / "examples" / "demo-eval"
         self.calibration = self.text("calibration.txt", "--text", str(CALIBRATION_DIALOGUES))
         self.heldout = self.text("heldout.txt", "--heldout-text")
-        self.imatrix = self.made("imatrix.gguf", "imatrix", whole, self.calibration, "--special", "-q", "-o")
-        self.saved = self.made("saved", "perplexity", whole, self.heldout, "--special", "-q", "--save-logits")
+        self.imatrix = self.made("imatrix.gguf", "imatrix", whole, self.calibration, "--special", "-q", "-t", "1", "-o")
+        self.saved = self.made("saved", "perplexity", whole, self.heldout, "--special", "-q", "-t", "1", "--save-logits")
 
     def text(self, name, *options):
         path = self.work / name
@@ -54,7 +54,7 @@ class Bench:
 
     def row(self, name, path):
         report = json.loads(run(self.cachalot, "inspect", path, "--json"))
-        compared = json.loads(run(self.cachalot, "perplexity", path, "--kl", self.saved, "--json", "-q"))
+        compared = json.loads(run(self.cachalot, "perplexity", path, "--kl", self.saved, "--json", "-q", "-t", "1"))
         right = run(self.eval, path).splitlines()[-1].split()[1]
         return {
             "name": name,

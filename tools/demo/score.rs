@@ -95,7 +95,7 @@ fn answer(engine: &Engine, prompt: &Prompt) -> anyhow::Result<Answer> {
         prompt: engine.tokenizer().encode_segments(prompt.segments())?,
         sampling: SamplerParams { temperature: 0.0, ..SamplerParams::default() },
         max_tokens: Some(200),
-        stop: Vec::new(),
+        ..Request::default()
     };
     let generation = engine.generate(request)?;
     let mut parser = prompt.parser();

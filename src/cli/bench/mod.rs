@@ -6,6 +6,7 @@
 mod peer;
 mod report;
 
+use super::interrupt::guard_job;
 use super::model::ComputeOptions;
 use super::output::{answer, json, message};
 use crate::catalog;
@@ -169,7 +170,13 @@ fn load(args: &Args, n_ctx: usize) -> anyhow::Result<(Engine, Load)> {
 }
 
 fn measure(engine: &Engine, test: Test, repetitions: usize) -> anyhow::Result<Vec<Duration>> {
-    Ok(engine.with_forward(move |forward| test.measure(forward, repetitions))??)
+    let guard = guard_job(engine);
+    let of_job = guard.clone();
+    let times = engine.with_forward(move |forward| -> anyhow::Result<_> {
+        of_job.check()?;
+        Ok(test.measure(forward, repetitions)?)
+    })?;
+    guard.finish(times)
 }
 
 /// The peer is started once for prompts and once for generation: it tries all combinations.

@@ -4,6 +4,7 @@ mod evaluate;
 mod report;
 
 use super::input::Input;
+use super::interrupt::guard_job;
 use super::model::ModelOptions;
 use super::new_file::NewFile;
 use super::output::{answer, json, message};
@@ -99,12 +100,15 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         return Err(input.faulty(&fault).into());
     }
     let n_chunks = n_windows.min(args.chunks.unwrap_or(usize::MAX));
+    let guard = guard_job(&engine);
+    let of_job = guard.clone();
     let mut saver = args.save_logits.as_deref().map(|path| Saver::new(path, &engine, cut, n_chunks)).transpose()?;
 
     let progress = Progress::new(n_chunks, args.quiet);
-    let (nll, seconds) = engine.with_forward(move |forward| -> anyhow::Result<_> {
+    let measured = engine.with_forward(move |forward| -> anyhow::Result<_> {
         let mut nll = Sample::default();
         for chunk in 0..n_chunks {
+            of_job.check()?;
             let window = cut.window(&tokens, chunk, bos);
             saver.as_mut().map_or(Ok(()), |saver| saver.tokens(&window))?;
             evaluate(forward, &window, cut.scored(), |rows| {
@@ -115,7 +119,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         }
         saver.map_or(Ok(()), Saver::finish)?;
         Ok((nll, progress.finish()))
-    })??;
+    })?;
+    let (nll, seconds) = guard.finish(measured)?;
 
     let n_ctx = cut.length();
     let work = Work { model: &args.model, n_ctx, stride: args.stride, n_chunks, seconds };
@@ -154,9 +159,12 @@ fn compare(args: &Args, path: &Path) -> anyhow::Result<()> {
     let n_chunks = args.chunks.unwrap_or(usize::MAX).min(n_chunks as usize);
     let progress = Progress::new(n_chunks, args.quiet);
     let path = path.to_owned();
-    let (summary, seconds) = engine.with_forward(move |forward| -> anyhow::Result<_> {
+    let guard = guard_job(&engine);
+    let of_job = guard.clone();
+    let compared = engine.with_forward(move |forward| -> anyhow::Result<_> {
         let mut comparisons = Vec::new();
         for chunk in 0..n_chunks {
+            of_job.check()?;
             let window = saved.tokens().map_err(|error| unusable(&path, error))?;
             evaluate(forward, &window, cut.scored(), |rows| {
                 let of_saved: Result<Vec<Row>, _> = rows.targets.iter().map(|_| saved.row()).collect();
@@ -168,7 +176,8 @@ fn compare(args: &Args, path: &Path) -> anyhow::Result<()> {
             progress.show(chunk + 1, &format!("KL divergence {kl}, perplexity ratio {ratio}"));
         }
         Ok((Summary::of(&comparisons), progress.finish()))
-    })??;
+    })?;
+    let (summary, seconds) = guard.finish(compared)?;
 
     let work = Work { model: &args.model, n_ctx: cut.length(), stride: None, n_chunks, seconds };
     match args.json {
