@@ -1,5 +1,6 @@
 //! The exit codes of every command, and which error means which.
 
+use crate::catalog;
 use crate::engine;
 use crate::ggml;
 use crate::gguf;
@@ -26,12 +27,16 @@ pub enum Exit {
     Damaged = 65,
     /// A file, shard, model or session was not found, or cannot be read.
     NotFound = 66,
+    /// A hub or server cannot be reached.
+    Unreachable = 69,
     /// A fault of the program itself.
     Internal = 70,
     /// Output exists already, or cannot be written.
     CannotWrite = 73,
     /// Not enough memory.
     NoMemory = 75,
+    /// Not permitted: a gated model, a wrong key.
+    NotPermitted = 77,
     /// Ended by Ctrl-C or SIGTERM.
     Interrupted = 130,
     /// The reader of stdout went away; what a shell reports for SIGPIPE.
@@ -97,6 +102,9 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             engine::StepError::Compute(ggml::ComputeError::OutOfMemory(_)) => Some(Exit::NoMemory),
             _ => None,
         };
+    }
+    if let Some(error) = cause.downcast_ref::<catalog::Error>() {
+        return Some(error.exit());
     }
     if let Some(error) = cause.downcast_ref::<StoreError>() {
         return Some(of_store(error));

@@ -3,7 +3,7 @@
 //! # The rooms
 //!
 //! - `cli`: flags to commands, one file a command; output discipline.
-//! - `catalog`: the models of `models.toml`.
+//! - `catalog`: the models of `models.toml`, and their files: from the hub to the disk.
 //! - `engine`: a loaded model that answers: the token loop, sampler, stop rules.
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
@@ -17,17 +17,19 @@
 //! - `ggml`: the only safe door to `ggml-sys`.
 //! - `terminal`: what a terminal shows, as text: Markdown while it is written, widths, changing lines.
 //! - `exit`: the exit codes, and which error means which; `last_words`: what is done before the process aborts;
-//!   `text`: file text made fit for a terminal.
+//!   `text`: file text made fit for a terminal; `files`: files that are replaced whole or not at all, and locks.
 //!
 //! Dependencies only fall: `cli` → `engine`, `session`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `session` →
-//! `chat` → `tokenizer` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `cli` names no
-//! type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere else.
+//! `chat` → `tokenizer` → `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` →
+//! `ggml-sys`. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files,
+//! nowhere else.
 
 pub mod catalog;
 pub mod chat;
 pub mod cli;
 pub mod engine;
 pub mod exit;
+mod files;
 pub mod ggml;
 pub mod gguf;
 pub mod graph;

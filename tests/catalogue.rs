@@ -1,6 +1,6 @@
-//! `models.toml` is data that people edit: its form, and that no name means two models.
+//! `models.toml` is data that people edit: its form, its sources, and that no name means two models.
 
-use cachalot::catalog::sampling_for;
+use cachalot::catalog::{Reference, Repo, sampling_for};
 use cachalot::chat::Family;
 use cachalot::engine::sampler::SamplerParams;
 use std::collections::BTreeSet;
@@ -20,6 +20,11 @@ fn text<'a>(table: &'a Table, key: &str) -> &'a str {
     }
 }
 
+fn files(model: &Table) -> Vec<&Table> {
+    let files = model.get("files").and_then(Value::as_array).into_iter().flatten();
+    files.map(|files| files.as_table().unwrap()).collect()
+}
+
 fn number(value: &Value) -> f64 {
     value.as_float().or_else(|| value.as_integer().map(|n| n as f64)).expect("a number")
 }
@@ -29,7 +34,9 @@ fn every_model_is_complete_and_its_names_are_its_own() {
     let mut names = BTreeSet::new();
     for model in models() {
         let aliases = model["aliases"].as_array().unwrap().iter().map(|alias| alias.as_str().unwrap());
-        for name in aliases.chain([text(&model, "name")]) {
+        // What a repository's files are of is one model, so that its name finds them.
+        let repos = files(&model).into_iter().map(|files| text(files, "repo"));
+        for name in aliases.chain(repos).chain([text(&model, "name")]) {
             assert!(names.insert(name.to_lowercase()), "{name} names two models");
         }
         let is_embedded = model.get("embedded").and_then(Value::as_bool) == Some(true);
@@ -48,20 +55,44 @@ fn every_model_is_complete_and_its_names_are_its_own() {
 }
 
 #[test]
-fn every_quant_has_a_size_and_the_mixes_grow() {
-    let mut quants = 0;
+fn every_repository_has_its_source_and_the_mixes_grow() {
+    let mut mixes_of_v3 = 0;
     for model in models() {
-        for files in model.get("files").and_then(Value::as_array).into_iter().flatten().map(|f| f.as_table().unwrap()) {
+        for files in files(&model) {
             text(files, "source");
-            assert!(text(files, "repo").contains('/'));
-            assert!(["mla", "legacy"].contains(&text(files, "layout")));
-            let sizes: Vec<f64> =
-                files["quants"].as_array().unwrap().iter().map(|quant| number(&quant["gb"])).collect();
+            assert!(Repo::parse(text(files, "repo")).is_some(), "{files}");
+            assert!(files.get("layout").is_none_or(|layout| ["mla", "legacy"].contains(&layout.as_str().unwrap())));
+            let quants = files.get("quants").and_then(Value::as_array).cloned().unwrap_or_default();
+            let values = |key: &str| quants.iter().filter_map(|quant| quant.get(key)).map(number).collect::<Vec<f64>>();
+            let (sizes, bits) = (values("gb"), values("bits"));
             assert!(sizes.is_sorted() && sizes.iter().all(|gb| *gb > 1.0), "{sizes:?}");
-            quants += sizes.len();
+            assert!(bits.is_sorted() && bits.iter().all(|bits| (1.0..9.0).contains(bits)), "{bits:?}");
+            let names: BTreeSet<&str> = quants.iter().map(|quant| quant["name"].as_str().unwrap()).collect();
+            assert_eq!(names.len(), quants.len());
+            // A recommendation says whose it is.
+            let is_recommended = |quant: &Value| quant.get("recommended").is_some();
+            assert!(!quants.iter().any(is_recommended) || !text(files, "advice").is_empty());
+            if text(&model, "name") == "deepseek-v3-0324" && sizes.len() == 6 {
+                mixes_of_v3 += bits.len();
+                let recommended =
+                    quants.iter().filter(|quant| is_recommended(quant)).map(|quant| number(&quant["bits"]));
+                assert_eq!(recommended.collect::<Vec<_>>(), [2.42, 2.71]);
+            }
         }
     }
-    assert!(quants >= 12, "the six mixes of V3-0324 in both layouts");
+    assert_eq!(mixes_of_v3, 12, "the six mixes of V3-0324 in both layouts");
+}
+
+#[test]
+fn every_model_of_the_catalogue_is_found_by_each_of_its_names() {
+    for model in models() {
+        let aliases = model["aliases"].as_array().unwrap().iter().map(|alias| alias.as_str().unwrap());
+        for name in aliases.chain([text(&model, "name")]) {
+            let found = Reference::parse(name).unwrap().unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(found.model.unwrap().name, text(&model, "name"));
+            assert_eq!(found.repos.len(), files(&model).len());
+        }
+    }
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn the_default_model_can_be_another() {
     assert!(gone.stderr.contains("is the default model by") && gone.stderr.contains("cachalot use"), "{}", gone.stderr);
     user.get(&["use", "--demo"]);
     assert_eq!(name(&ask), "demo");
-    assert!(user.get(&["list"]).contains("deepseek-v3-0324"));
+    assert!(user.get(&["list", "--all"]).contains("deepseek-v3-0324"));
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn it_is_greedy_so_that_answers_do_not_change() {
 
 #[test]
 fn its_tensors_lie_where_ggml_can_use_them() {
-    let source = catalog::source(Path::new("demo"));
+    let source = catalog::source(Path::new("demo")).unwrap();
     let Source::Embedded { bytes, .. } = source else { panic!("{source:?}") };
     assert!(bytes.len() <= 10_000_000, "{} bytes", bytes.len());
     let gguf = Gguf::open(&source).unwrap();
@@ -52,7 +52,7 @@ fn every_command_knows_its_name_and_a_file_of_that_name_has_a_path() {
 fn it_answers_the_held_out_questions() {
     let questions = score::questions(&heldout()).unwrap();
     let options = Options { n_ctx: Some(4096), n_threads: Some(1), ..Options::default() };
-    let engine = Engine::open(catalog::source(Path::new("demo")), &options).unwrap();
+    let engine = Engine::open(catalog::source(Path::new("demo")).unwrap(), &options).unwrap();
     let score = score::score(&engine, &questions, |_, _| ()).unwrap();
     let (right, all) = score::total(&score);
     assert_eq!(all, 1000);

@@ -146,7 +146,7 @@ fn a_schema_holds_the_answer() {
 
 /// The demo model with the name and the tags of one that reasons.
 fn reasoner(folder: &Path) -> PathBuf {
-    let demo = Arc::new(Gguf::open(catalog::source(Path::new("demo"))).unwrap());
+    let demo = Arc::new(Gguf::open(catalog::source(Path::new("demo")).unwrap()).unwrap());
     let tokens: Vec<&str> = demo.metadata().get("tokenizer.ggml.tokens").unwrap().unwrap();
     let renamed = tokens.iter().map(|token| match *token {
         "<｜fim▁begin｜>" => "<think>".to_owned(),

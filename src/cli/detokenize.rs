@@ -35,7 +35,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let tokenizer = Tokenizer::open(catalog::source(&args.model))?;
+    let tokenizer = Tokenizer::open(catalog::source(&args.model)?)?;
     let control = if args.special { ControlTokens::Shown } else { ControlTokens::Hidden };
     if args.jsonl {
         return lines(args, &tokenizer, control);

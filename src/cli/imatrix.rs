@@ -66,7 +66,7 @@ const DEFAULT_LENGTH: usize = 512;
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let length = chunk_length(args)?;
     check_output(args)?;
-    let mut collector = Collector::new(catalog::source(&args.model), length, args.process_output)?;
+    let mut collector = Collector::new(catalog::source(&args.model)?, length, args.process_output)?;
     args.in_file.iter().try_for_each(|path| collector.merge(path))?;
     let seconds = match &args.file {
         Some(path) => {
@@ -90,7 +90,7 @@ fn collect(args: &Args, path: &Path, length: usize, mut collector: Collector) ->
     let text = input.text()?;
     let mut options = args.options.engine_options();
     options.n_ctx = Some(length);
-    let engine = Engine::open(catalog::source(&args.model), &options)?;
+    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
     let n_ctx_train = engine.info().n_ctx_train;
     if length > n_ctx_train && !args.quiet {
         message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));

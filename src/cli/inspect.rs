@@ -41,7 +41,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let model = ModelFile::open(catalog::source(&args.file))?;
+    let model = ModelFile::open(catalog::source(&args.file)?)?;
     if let Some(key) = &args.key {
         return show_value(args, &model, key);
     }

@@ -1,25 +1,49 @@
-//! `cachalot list`: the models that there are names for, and which one answers where none is named.
+//! `cachalot list`: the models that are here, and those that are known.
 
-use super::output::{Table, answer, json};
+use super::named::FolderOption;
+use super::output::{Table, answer, json, message};
 use super::settings::Settings;
-use crate::catalog::{self, Entry};
+use super::size;
+use crate::catalog::{Model, Pulled, default_name, embedded, models, source};
+use crate::engine::Source;
 use crate::text::Escaped;
 use serde_json::{Value, json};
+use std::path::Path;
 
-/// List the models of the catalogue, and the default
+/// List the models that are here, and which one answers where none is named
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// What the catalogue knows, here or not
+    #[arg(long)]
+    all: bool,
     /// Print an object instead
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    folder: FolderOption,
 }
 
 pub(super) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
+    if args.all {
+        return known(args.json);
+    }
+    let store = args.folder.store()?;
+    let (here, damaged) = store.list()?;
+    for error in &damaged {
+        message(&error.to_string());
+    }
     let set = settings.get("model");
-    let default = set.map(|set| set.value.as_str()).or_else(|| catalog::default_source().map(|_| catalog::DEMO));
-    let entries = catalog::entries();
+    let default = match set {
+        Some(set) => Some(set.value.as_str()),
+        None => default_name(),
+    };
+    let source = default.and_then(|name| source(Path::new(name)).ok());
+    let is_default = |pulled: &Pulled| matches!(&source, Some(Source::Path(path)) if *path == pulled.first());
+    let is_embedded_default = |own: &Source| source.as_ref().is_some_and(|source| source.name() == own.name());
     if args.json {
-        let models: Vec<Value> = entries.iter().map(object).collect();
+        let carried = embedded().map(|(model, own)| embedded_object(model, is_embedded_default(&own)));
+        let pulled = here.iter().map(|pulled| object(pulled, is_default(pulled)));
+        let models: Vec<Value> = carried.chain(pulled).collect();
         return Ok(json(&json!({ "default": default, "models": models }))?);
     }
     let mut text = match (default, set) {
@@ -29,42 +53,98 @@ pub(super) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
         (Some(default), None) => format!("default  {default}\n\n"),
         (None, _) => "default  none: this program was built without the demo model\n\n".to_owned(),
     };
-    let mut table = Table::new(&["name", ">parameters", ">context", "quants, as published"]);
-    for entry in &entries {
-        table.row([entry.name.to_owned(), parameters(entry), entry.context.to_string(), quants(entry)]);
+    let mut table = Table::new(&["model", ">size", "state", "path"]);
+    let named = |name: String, is_default: bool| if is_default { format!("{name} (default)") } else { name };
+    for (model, own) in embedded() {
+        let name = named(model.name.clone(), is_embedded_default(&own));
+        table.row([name, String::new(), "in the program".to_owned(), String::new()]);
+    }
+    for pulled in &here {
+        let (name, path) = (named(pulled.name(), is_default(pulled)), pulled.first().display().to_string());
+        table.row([name, size::binary(pulled.size()), state(pulled), path]);
     }
     text.push_str(&table.render(""));
-    text.push_str("\nOnly the demo model is in the program. Others are named by the path of their files.\n");
-    Ok(answer(text.as_bytes())?)
+    answer(text.as_bytes())?;
+    if here.is_empty() {
+        message(&format!("no models in {}; `cachalot list --all` shows what can be pulled", store.root().display()));
+    }
+    Ok(())
 }
 
-fn parameters(entry: &Entry) -> String {
-    match entry.parameters {
-        Some((all, active)) => format!("{all} B, {active} B active"),
-        None => "in the program".to_owned(),
+fn state(pulled: &Pulled) -> String {
+    match pulled.is_whole() {
+        true => "complete".to_owned(),
+        false => format!("partial, {}", size::binary(pulled.bytes_here())),
     }
 }
 
-/// The smallest and the largest; there are several uploads of the same quants.
-fn quants(entry: &Entry) -> String {
-    let sizes = || entry.quants.iter();
-    let least = sizes().min_by(|a, b| a.1.total_cmp(&b.1));
-    let most = sizes().max_by(|a, b| a.1.total_cmp(&b.1));
-    match (least, most) {
-        (Some((small, gb)), Some((large, more))) => format!("{small} ({gb} GB) to {large} ({more} GB)"),
-        _ => "-".to_owned(),
-    }
-}
-
-fn object(entry: &Entry) -> Value {
-    let quants: Vec<Value> = entry.quants.iter().map(|(name, gb)| json!({ "name": name, "gb": gb })).collect();
+fn object(pulled: &Pulled, is_default: bool) -> Value {
+    let manifest = &pulled.manifest;
     json!({
-        "name": entry.name,
-        "title": entry.title,
-        "embedded": entry.is_embedded,
-        "parameters_b": entry.parameters.map(|(all, _)| all),
-        "active_b": entry.parameters.map(|(_, active)| active),
-        "context": entry.context,
-        "quants": quants,
+        "name": pulled.name(),
+        "default": is_default,
+        "embedded": false,
+        "repo": manifest.repo,
+        "quant": manifest.quant,
+        "revision": manifest.revision,
+        "bytes": pulled.size(),
+        "bytes_here": pulled.bytes_here(),
+        "complete": pulled.is_whole(),
+        "path": pulled.first(),
+        "files": manifest.files.iter().map(|file| json!({
+            "path": pulled.path_of(file),
+            "bytes": file.size,
+            "sha256": file.sha256,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn embedded_object(model: &Model, is_default: bool) -> Value {
+    json!({ "name": model.name, "default": is_default, "embedded": true, "complete": true })
+}
+
+fn known(as_json: bool) -> anyhow::Result<()> {
+    let models = models()?;
+    if as_json {
+        return Ok(json(&json!({ "models": models.iter().map(known_object).collect::<Vec<_>>() }))?);
+    }
+    let mut table = Table::new(&["model", ">parameters", ">active", "quants"]);
+    for model in models {
+        let billions = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n} B"));
+        let quants = match model.files.first() {
+            _ if model.embedded => "in the program".to_owned(),
+            None => "pull hf:OWNER/REPO:QUANT".to_owned(),
+            Some(files) if files.quants.is_empty() => format!("see {}", files.repo),
+            Some(files) => files.quants.iter().map(|quant| quant.name.as_str()).collect::<Vec<_>>().join(", "),
+        };
+        table.row([model.name.clone(), billions(model.parameters), billions(model.active), quants]);
+    }
+    Ok(answer(table.render("").as_bytes())?)
+}
+
+fn known_object(model: &Model) -> Value {
+    json!({
+        "name": model.name,
+        "title": model.title,
+        "aliases": model.aliases,
+        "official": model.official,
+        "licence": model.licence,
+        "parameters_billions": model.parameters,
+        "active_billions": model.active,
+        "context": model.context,
+        "embedded": model.embedded,
+        "files": model.files.iter().map(|files| json!({
+            "repo": files.repo,
+            "layout": files.layout,
+            "advice": files.advice,
+            "source": files.source,
+            "quants": files.quants.iter().map(|quant| json!({
+                "name": quant.name,
+                "gb": quant.gb,
+                "bits": quant.bits,
+                "recommended": quant.recommended,
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "source": model.source,
     })
 }

@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut options = args.options.engine_options();
     options.exact = args.exact;
     options.n_ctx.get_or_insert(ids.len());
-    let engine = Engine::open(catalog::source(&args.model), &options)?;
+    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
     let n_vocab = engine.info().n_vocab;
     if let Some(id) = ids.iter().find(|id| **id as usize >= n_vocab) {
         let fault = format!("the token id {id} is not in the vocabulary of {n_vocab}");

@@ -21,12 +21,15 @@ mod list;
 mod logits;
 mod manual;
 mod model;
+mod named;
 mod new_file;
 mod output;
 mod perplexity;
 mod progress;
 mod prompt;
+mod pull;
 mod quantize;
+mod rm;
 mod run;
 mod sampling;
 mod sessions;
@@ -35,7 +38,9 @@ mod size;
 mod synth;
 mod template_check;
 mod tokenize;
+mod transfer;
 mod use_model;
+mod verify;
 
 use crate::exit::Exit;
 use crate::ggml;
@@ -63,7 +68,10 @@ enum Command {
     Chat(chat::Args),
     Run(run::Args),
     Fim(fim::Args),
+    Pull(pull::Args),
     List(list::Args),
+    Verify(verify::Args),
+    Rm(rm::Args),
     Use(use_model::Args),
     Config(config::Args),
     Inspect(inspect::Args),
@@ -85,8 +93,9 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
 3 context full before the answer ended; 4 the answer is not what its schema asks for; 65 file damaged or unsupported; \
-66 file, shard or session not found or unreadable; 70 internal error; 73 output exists or cannot be written; \
-75 not enough memory; 130 interrupted; 141 the reader of stdout went away.";
+66 file, shard, model or session not found or unreadable; 69 hub not reachable; 70 internal error; \
+73 output exists or cannot be written; 75 not enough memory; 77 not permitted; 130 interrupted; \
+141 the reader of stdout went away.";
 
 /// Runs the program and returns how it ends.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
@@ -168,6 +177,9 @@ fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Config(args) => config::run(&args, &self::command()),
         Command::Completions(args) => manual::completions(&args, self::command()),
         Command::Man(args) => manual::man(&args, self::command()),
+        Command::Pull(args) => pull::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Rm(args) => rm::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),

@@ -64,7 +64,7 @@ impl ModelOptions {
     /// Opens the model that is named, or the one that is used where none is.
     pub(super) fn open(&self, model: Option<&Path>) -> anyhow::Result<Engine> {
         let source = match model {
-            Some(model) => catalog::source(model),
+            Some(model) => catalog::source(model)?,
             None => catalog::default_source().ok_or_else(|| BadInput::Argument(NO_MODEL.to_owned()))?,
         };
         Ok(Engine::open(source, &self.engine_options())?)

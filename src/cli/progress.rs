@@ -49,7 +49,7 @@ impl Progress {
     }
 }
 
-fn in_words(time: Duration) -> String {
+pub(super) fn in_words(time: Duration) -> String {
     match time.as_secs_f64().ceil() as u64 {
         s @ ..60 => format!("{s} s"),
         s @ 60..3600 => format!("{} min {:02} s", s / 60, s % 60),

@@ -41,7 +41,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let options = Options { target: args.mix, overrides: args.tensor.clone(), imatrix: args.imatrix.clone() };
-    let (quantization, summary) = Quantization::plan(catalog::source(&args.input), &options)?;
+    let (quantization, summary) = Quantization::plan(catalog::source(&args.input)?, &options)?;
     let style = "quantizing {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     let bar = ProgressBar::new(summary.n_bytes).with_style(ProgressStyle::with_template(style)?);
     let start = Instant::now();

@@ -285,7 +285,10 @@ fn read_file(path: &Path, command: &Command) -> Result<Vec<Set>, BadInput> {
 
 /// What to add to an error about a model that nobody typed.
 pub(super) fn blame(settings: &Settings, error: &str) -> Option<String> {
-    let set = settings.get("model").filter(|set| error.starts_with(&format!("{}:", set.value)))?;
+    let set = settings.get("model").filter(|set| {
+        // A path stands before a colon, a name before what is said of it.
+        error.strip_prefix(&set.value).is_some_and(|rest| rest.starts_with([':', ' ']))
+    })?;
     let (model, origin) = (Escaped(&set.value), &set.origin);
     Some(format!("{model} is the default model by {origin}; `cachalot use MODEL` sets another"))
 }

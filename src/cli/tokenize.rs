@@ -37,7 +37,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let tokenizer = Tokenizer::open(catalog::source(&args.model))?;
+    let tokenizer = Tokenizer::open(catalog::source(&args.model)?)?;
     if args.jsonl {
         return lines(args, &tokenizer);
     }

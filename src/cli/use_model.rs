@@ -4,7 +4,7 @@ use super::config;
 use super::file_edit;
 use super::output::message;
 use super::settings::{Key, file_path};
-use crate::catalog;
+use crate::catalog::{self, Reference};
 use crate::engine::{Source, trained_context};
 use crate::exit::BadInput;
 use crate::tokenizer::Tokenizer;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// The model is opened to see that it can be; what it is called is kept in the user's file.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
+    /// A .gguf file, any shard of a split model, a folder that holds one model, a name as `list` shows it, or `demo`
     #[arg(required_unless_present = "demo", conflicts_with = "demo")]
     model: Option<PathBuf>,
     /// Go back to the demo model
@@ -41,16 +41,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// What to call the model wherever the program is started. Refuses one that cannot be opened.
 fn name(model: &Path) -> anyhow::Result<String> {
-    let source = catalog::source(model);
-    let opened = trained_context(source.clone()).map_err(anyhow::Error::from);
-    let opened = opened.and_then(|_| Ok(Tokenizer::open(source.clone())?));
-    if let (Err(error), Some(title)) = (&opened, catalog::title(model)) {
-        let text = format!("{title} is in the catalogue, but its files are not here: give the path of one ({error:#})");
-        return Err(
-            BadInput::Unreadable { name: model.display().to_string(), error: std::io::Error::other(text) }.into()
-        );
+    let source = catalog::source(model)?;
+    trained_context(source.clone())?;
+    Tokenizer::open(source.clone())?;
+    // A pulled model is found by its name wherever that is said.
+    if let Some(name) = model.to_str().filter(|name| !Path::new(name).exists())
+        && Reference::parse(name)?.is_some()
+    {
+        return Ok(name.to_owned());
     }
-    opened?;
     let path = match source {
         Source::Embedded { name, .. } => return Ok(name.to_owned()),
         Source::Path(path) => path,

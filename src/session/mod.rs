@@ -9,7 +9,6 @@
 //! This room knows no terminal, no model and no tensor.
 
 pub mod export;
-mod files;
 mod format;
 mod id;
 mod snapshots;

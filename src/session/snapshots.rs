@@ -3,9 +3,9 @@
 //!
 //! What is in them is the engine's, which also finds out whether it is whole and still of use.
 
-use super::files::{PARTIAL, Replacement, remove};
 use super::id::SessionId;
 use super::store::{SNAPSHOT, Session, Store, StoreError};
+use crate::files::{PARTIAL, Replacement, remove};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -191,9 +191,9 @@ impl Write for NewSnapshot {
 
 #[cfg(test)]
 mod tests {
-    use super::super::files::beside;
     use super::super::transcript::{Model, Transcript};
     use super::*;
+    use crate::files::beside;
     use std::io::Read;
     use std::time::Duration;
 

@@ -3,10 +3,10 @@
 //! A session is saved under another name, brought to the disk, and renamed; the file that it replaces is kept as
 //! the previous generation, and read where the new one turns out damaged.
 
-use super::files::{Lock, PARTIAL, Replacement, beside, make_folder, remove, sync_folder};
 use super::format::{self, FormatError};
 use super::id::SessionId;
 use super::transcript::{Model, Transcript};
+use crate::files::{Lock, PARTIAL, Replacement, beside, make_folder, remove, sync_folder};
 use crate::text::Escaped;
 use jiff::Timestamp;
 use std::collections::BTreeSet;

@@ -1,10 +1,11 @@
-//! What the black-box tests share: the program, models small and V3-sized, and bytes that no writer
+//! What the black-box tests share: the program, models small and V3-sized, a hub, and bytes that no writer
 //! would produce.
 
 #![allow(dead_code, unreachable_pub)]
 
 pub mod bad_models;
 pub mod draft;
+pub mod hub;
 pub mod models;
 pub mod parity;
 pub mod raw;

@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
     let model = args.next().unwrap_or_else(|| "demo".to_owned());
     let questions = score::questions(Path::new(args.next().as_deref().unwrap_or(QUESTIONS)))?;
     let engine = Engine::open(
-        catalog::source(Path::new(&model)),
+        catalog::source(Path::new(&model))?,
         &Options { n_ctx: Some(4096), n_threads: Some(1), ..Options::default() },
     )?;
     let score = score::score(&engine, &questions, |question, answer| {

@@ -144,7 +144,7 @@ fn context(args: &Args, tests: &[Test]) -> anyhow::Result<usize> {
     let Some(longest) = tests.iter().copied().max_by_key(|test| test.n_ctx()) else {
         return Err(BadInput::Argument("there is nothing to measure".to_owned()).into());
     };
-    let (needed, trained) = (longest.n_ctx(), trained_context(catalog::source(&args.model))?);
+    let (needed, trained) = (longest.n_ctx(), trained_context(catalog::source(&args.model)?)?);
     if needed > trained {
         let what = report::title(longest);
         let text = format!("{what} needs {needed} tokens of context, but the model was made for {trained}");
@@ -162,7 +162,7 @@ fn shortest(args: &Args) -> usize {
 fn load(args: &Args, n_ctx: usize) -> anyhow::Result<(Engine, Load)> {
     let n = shortest(args);
     let start = Instant::now();
-    let engine = Engine::open(catalog::source(&args.model), &args.options.engine_options(Some(n_ctx)))?;
+    let engine = Engine::open(catalog::source(&args.model)?, &args.options.engine_options(Some(n_ctx)))?;
     let load = start.elapsed();
     engine.with_forward(move |forward| first_token(forward, n))??;
     let first_token = start.elapsed();

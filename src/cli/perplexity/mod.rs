@@ -208,7 +208,7 @@ fn cut(args: &Args) -> Result<Cut, BadInput> {
 fn open(args: &Args, cut: Cut) -> anyhow::Result<Engine> {
     let mut options = args.options.engine_options();
     options.n_ctx = Some(cut.length());
-    let engine = Engine::open(catalog::source(&args.model), &options)?;
+    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
     let (length, n_ctx_train) = (cut.length(), engine.info().n_ctx_train);
     if length > n_ctx_train && !args.quiet {
         message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));

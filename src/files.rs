@@ -6,21 +6,30 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Makes a folder, and those above it, that only its owner may enter, and has the disk keep them.
-pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    make_folder_with(path, 0o700)
+}
+
+/// As [`make_folder`], for everybody whom the umask lets in.
+pub(crate) fn make_shared_folder(path: &Path) -> io::Result<()> {
+    make_folder_with(path, 0o777)
+}
+
+fn make_folder_with(path: &Path, mode: u32) -> io::Result<()> {
     let n_missing = path.ancestors().take_while(|folder| !or_here(folder).exists()).count();
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(or_here(path))?;
+    fs::DirBuilder::new().recursive(true).mode(mode).create(or_here(path))?;
     path.ancestors().skip(1).take(n_missing).try_for_each(sync_folder)
 }
 
 /// A path with something behind its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
 /// Removes a file that may not be there.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -28,7 +37,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Has the disk keep what happened to the names in a folder.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(or_here(folder))?.sync_all() {
         // There are file systems that cannot be asked for it.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -42,12 +51,12 @@ fn or_here(folder: &Path) -> &Path {
 }
 
 /// What a file is written under until it is whole.
-pub(super) const PARTIAL: &str = ".partial";
+pub(crate) const PARTIAL: &str = ".partial";
 
 /// A file in the making, which takes the place of another at the end; dropped before, it goes. Whoever makes
 /// one holds a lock on its path: there is one at a time.
 #[derive(Debug)]
-pub(super) struct Replacement {
+pub(crate) struct Replacement {
     path: PathBuf,
     partial: PathBuf,
     out: BufWriter<File>,
@@ -55,16 +64,25 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
-    pub(super) fn create(path: &Path) -> io::Result<Replacement> {
+    pub(crate) fn create(path: &Path) -> io::Result<Replacement> {
+        Replacement::create_with(path, 0o600)
+    }
+
+    /// One that everybody may read whom the umask lets.
+    pub(crate) fn create_shared(path: &Path) -> io::Result<Replacement> {
+        Replacement::create_with(path, 0o666)
+    }
+
+    fn create_with(path: &Path, mode: u32) -> io::Result<Replacement> {
         let partial = beside(path, PARTIAL);
         // One that is there is what a process has left that was killed.
         remove(&partial)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&partial)?;
         Ok(Replacement { path: path.to_owned(), partial, out: BufWriter::new(file), is_finished: false })
     }
 
     /// Puts it in the place of what has its name; that is kept under the name `previous`, if one is given.
-    pub(super) fn finish(mut self, previous: Option<&Path>) -> io::Result<()> {
+    pub(crate) fn finish(mut self, previous: Option<&Path>) -> io::Result<()> {
         self.out.flush()?;
         self.out.get_ref().sync_all()?;
         if let Some(previous) = previous {
@@ -108,14 +126,14 @@ impl Drop for Replacement {
 
 /// A lock by a file of its own, which goes with it. It ends with the process, however that ends.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
     _file: File,
 }
 
 impl Lock {
     /// `None` while somebody else has it.
-    pub(super) fn take(path: &Path) -> io::Result<Option<Lock>> {
+    pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
         loop {
             let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
             match file.try_lock() {
