@@ -7,7 +7,8 @@ use super::model::{ModelOptions, remarks};
 use super::output::{FileText, message};
 use super::sampling::SamplingOptions;
 use crate::chat::{self, Event};
-use crate::engine::Request;
+use crate::engine::sampler::SamplerParams;
+use crate::engine::{Engine, Request};
 use crate::exit::{BadInput, Unwritable};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,10 @@ Examples:
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (prefix, suffix) = match &args.file {
         Some(path) => around_marker(path, &args.marker)?,
+        None if [&args.prefix, &args.suffix].iter().all(|text| text.as_deref() == Some("@-")) => {
+            let fault = "standard input can be read once: for --prefix or for --suffix".to_owned();
+            return Err(BadInput::Argument(fault).into());
+        }
         None => (part(args.prefix.as_deref())?, part(args.suffix.as_deref())?),
     };
     let engine = args.options.open(args.model.as_deref())?;
@@ -68,7 +73,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let prompt = chat::fim(&prefix, &suffix);
     let request = Request {
         prompt: encode(&engine, &prompt, "which this model would need to fill in the middle")?,
-        sampling: args.sampling.params(&engine)?,
+        sampling: without_control(args.sampling.params(&engine)?, &engine),
         max_tokens: args.n_predict,
         stop: args.stop.clone(),
         constraint: None,
@@ -81,6 +86,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         message(&summary(&finished));
     }
     verdict(&engine, &finished)
+}
+
+/// The middle is text: of the control tokens, the model may only take those that end it.
+fn without_control(mut params: SamplerParams, engine: &Engine) -> SamplerParams {
+    let tokenizer = engine.tokenizer();
+    let ids = 0..u32::try_from(tokenizer.n_tokens()).unwrap_or(u32::MAX);
+    let is_special = |id: &u32| tokenizer.token(*id).is_ok_and(|token| token.kind.is_special());
+    let barred = ids.filter(|id| is_special(id) && !tokenizer.ends_answer(*id));
+    params.logit_bias.extend(barred.map(|id| (id, f32::NEG_INFINITY)));
+    params
 }
 
 /// Text that was typed, or is in a file.

@@ -13,7 +13,7 @@ const NO_MODEL: &str = "there is no model: name one with -m (this program was bu
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ModelOptions {
     /// Tokens of context [default: the model's own, at most 32768]
-    #[arg(short = 'c', long = "context", value_name = "N")]
+    #[arg(short = 'c', long = "context", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     context: Option<usize>,
     #[command(flatten)]
     compute: ComputeOptions,
@@ -26,7 +26,7 @@ pub(super) struct ComputeOptions {
     #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     threads: Option<usize>,
     /// Tokens of a prompt to compute at once [default: 512]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: Option<usize>,
     /// How cached keys and values are stored
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = CacheTypeArg::F16)]

@@ -36,7 +36,7 @@ impl Chat {
     pub(super) fn no_room(&mut self, n_prompt: usize, asked: TurnId) -> anyhow::Result<()> {
         let n_ctx = self.engine()?.info().n_ctx;
         self.note(&format!(
-            "the chat has {}, the context {}: there is no room for an answer",
+            "the chat has {}, the context {}: what is left is too little for an answer",
             status::tokens(n_prompt),
             status::count(n_ctx)
         ));
@@ -88,10 +88,13 @@ impl Chat {
     fn choose(&mut self) -> Choice {
         aside("  d      drop the oldest questions and answers\n  s      go on with a summary that the model makes\n");
         aside("  Enter  leave it as it is\nWhat is dropped stays in /branches.\n");
-        match self.editor.ask("d, s or Enter: ").as_deref() {
-            Some("d") => Choice::Drop,
-            Some("s") => Choice::Summarise,
-            _ => Choice::Leave,
+        loop {
+            match self.editor.ask("d, s or Enter: ").as_deref().map(str::trim) {
+                Some("d") => return Choice::Drop,
+                Some("s") => return Choice::Summarise,
+                Some("") | None => return Choice::Leave,
+                Some(_) => self.note("that is neither d nor s; Enter leaves the chat as it is"),
+            }
         }
     }
 
