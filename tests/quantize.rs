@@ -125,7 +125,7 @@ fn short_rows_get_the_types_that_fit() {
     let input = unpack_model("parity/v3.gguf", folder.path());
     for mix in MIXES {
         let output = folder.path().join(format!("{mix}.gguf"));
-        let ended = quantize(&input, &output, &["--mix", mix.name()]);
+        let ended = quantize(&input, &output, &["--mix", &format!("UD-{mix}")]);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{mix}");
         let gguf = Gguf::open(&output).unwrap();
         for tensor in gguf.tensors() {

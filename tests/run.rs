@@ -149,7 +149,7 @@ fn logits_that_cannot_be_had() {
         (good.clone(), &["--positions", "2"], 2, "2 is not one of 2 tokens"),
         (good.clone(), &["--positions", "x"], 2, "'x' is no position"),
         (good.clone(), &["-c", "1"], 3, "the prompt has 2 tokens, but the context only 1"),
-        (good.clone(), &["--batch", "0"], 2, "batches of 0"),
+        (good.clone(), &["--batch", "0"], 2, "0 is not in 1.."),
     ] {
         let ended = logits(&model.path, &tokens, &out, extra);
         assert_eq!(ended.code, Some(code), "{tokens:?} {extra:?}: {}", ended.stderr);

@@ -87,6 +87,9 @@ impl Mix {
     pub const ALL: [Mix; 8] =
         [Mix::IQ1_S, Mix::IQ1_M, Mix::IQ2_XXS, Mix::Q2_K_XL, Mix::Q3_K_XL, Mix::Q4_K_XL, Mix::Q8_0, Mix::F16];
 
+    /// Those of more than one type.
+    pub const DYNAMIC: [Mix; 6] = [Mix::IQ1_S, Mix::IQ1_M, Mix::IQ2_XXS, Mix::Q2_K_XL, Mix::Q3_K_XL, Mix::Q4_K_XL];
+
     /// The quant's name, as files have it in theirs.
     pub fn name(self) -> &'static str {
         match self {

@@ -101,7 +101,7 @@ impl fmt::Display for Target {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTarget {
     #[error("there is no mix and no type '{}'; mixes: {}; types: {}",
-        Escaped(.0), Mix::ALL.map(|mix| format!("UD-{mix}")).join(", "), type_names())]
+        Escaped(.0), Mix::DYNAMIC.map(|mix| format!("UD-{mix}")).join(", "), type_names())]
     Unknown(String),
     #[error("'{}' is not PATTERN=TYPE", Escaped(.0))]
     Form(String),
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!("UD-IQ1_S".parse(), Ok(Target::Mix(Mix::IQ1_S)));
         assert_eq!("q2_k".parse(), Ok(Target::Flat(TensorType::Q2_K)));
         let error = "I8".parse::<Target>().unwrap_err().to_string();
-        assert!(error.starts_with("there is no mix and no type 'I8'; mixes: IQ1_S,"), "{error}");
+        assert!(error.starts_with("there is no mix and no type 'I8'; mixes: UD-IQ1_S,"), "{error}");
     }
 
     #[test]
