@@ -29,6 +29,7 @@ pub mod chat;
 pub mod cli;
 pub mod engine;
 pub mod exit;
+pub mod experts;
 mod files;
 pub mod ggml;
 pub mod gguf;
