@@ -31,6 +31,7 @@ pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refus
 pub use snapshot::{Exported, Imported, SnapshotError};
 pub use threads::{logical_cores, physical_cores};
 
+use crate::experts::{Isa, IsaError};
 use crate::gguf::{self, Gguf, TensorInfo};
 use crate::graph;
 use crate::model::{Config, ConfigError};
@@ -75,6 +76,8 @@ impl Options {
 /// What is known of an open model.
 #[derive(Debug, Clone)]
 pub struct Info {
+    /// Whose kernels compute on the CPU.
+    pub isa: Isa,
     /// Tells models apart.
     pub fingerprint: Fingerprint,
     /// Where it is; of an embedded model its name.
@@ -114,6 +117,8 @@ pub enum OpenError {
     Tokenizer { path: PathBuf, error: tokenizer::Error },
     #[error("{}: the vocabulary has {n_tokens} tokens, but the model computes {n_vocab}", path.display())]
     Vocabulary { path: PathBuf, n_tokens: usize, n_vocab: usize },
+    #[error(transparent)]
+    Kernels(#[from] IsaError),
     #[error("the engine's thread could not be started: {0}")]
     Thread(std::io::Error),
 }
@@ -135,7 +140,7 @@ impl Engine {
         let path = source.path();
         let gguf = Arc::new(Gguf::open(&source)?);
         let in_file = |error| OpenError::Load { path: path.to_owned(), error };
-        let forward = load(&gguf, options).map_err(in_file)?;
+        let forward = load(&gguf, options, Isa::chosen()?).map_err(in_file)?;
         let of_tokenizer = |error| OpenError::Tokenizer { path: path.to_owned(), error };
         let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata()).map_err(of_tokenizer)?);
         let (n_tokens, n_vocab) = (tokenizer.n_tokens(), forward.n_vocab());
@@ -157,6 +162,7 @@ impl Engine {
             n_vocab,
             n_layer: forward.config().n_layer,
             n_batch: forward.options().n_batch,
+            isa: forward.options().isa,
             n_threads: forward.options().n_threads,
             cache_type: forward.options().cache_type,
             routing: forward.options().routing,
@@ -269,12 +275,13 @@ fn traffic(gguf: &Gguf, forward: &Forward) -> Traffic {
     Traffic::of(&tensors, forward.config())
 }
 
-fn load(gguf: &Arc<Gguf>, options: &Options) -> Result<Forward, LoadError> {
+fn load(gguf: &Arc<Gguf>, options: &Options, isa: Isa) -> Result<Forward, LoadError> {
     let n_ctx_train = Config::read(gguf.metadata())?.n_ctx_train;
     let n_ctx = options.n_ctx.unwrap_or(n_ctx_train.min(Options::DEFAULT_CONTEXT));
     // More threads than the machine runs at once wait for each other at every step.
     let n_threads = options.n_threads.unwrap_or_else(physical_cores).clamp(1, logical_cores());
     let mut graph = graph::Options {
+        isa,
         cache_type: options.cache_type,
         routing: options.routing,
         flash_attention: !options.no_flash_attention,

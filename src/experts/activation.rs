@@ -5,6 +5,7 @@
 //! numbers.
 
 use super::block::{GROUP, SUB};
+use crate::ggml::Shared;
 
 /// Values that share a scale.
 const SHARED: usize = 32;
@@ -26,21 +27,53 @@ impl Group {
 
     /// 32 of the values, times `weight`. What is not finite makes scale and sum NaN, so that it is not lost.
     pub(super) fn set(&mut self, part: usize, values: &[f32; SHARED], weight: f32) {
-        let largest = values.iter().fold(0f32, |max, x| max.max(x.abs()));
-        let is_finite = values.iter().fold(0f32, |all, x| all + x * 0.0) == 0.0;
-        let d = if is_finite { largest / 127.0 } else { f32::NAN };
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        let q = &mut self.q[SHARED * part..][..SHARED];
-        for (q, x) in q.iter_mut().zip(values) {
-            // To the nearest, by adding what leaves no place for a fraction.
-            const ROUND: f32 = 12_582_912.0;
-            *q = ((x * inverse + ROUND) - ROUND) as i8;
+        let Group { q, d, sum } = self;
+        let (q, _) = q.as_chunks_mut();
+        let ((d, _), (sum, _)) = (d.as_chunks_mut(), sum.as_chunks_mut());
+        set(&mut q[part], &mut d[part], &mut sum[part], values, weight);
+    }
+
+    /// [`Group::set`] for group `n`, of which only that part is borrowed.
+    ///
+    /// # Safety
+    /// Nobody else uses that part of the group meanwhile.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn set_shared(
+        groups: Shared<'_, Group>,
+        n: usize,
+        part: usize,
+        values: &[f32; SHARED],
+        weight: f32,
+    ) {
+        assert!(n < groups.len() && part < GROUP / SHARED);
+        // SAFETY: within the group, and nobody else's.
+        unsafe {
+            let group = groups.as_ptr().add(n);
+            set(
+                &mut *(&raw mut (*group).q).cast::<[i8; SHARED]>().add(part),
+                &mut *(&raw mut (*group).d).cast::<[f32; 2]>().add(part),
+                &mut *(&raw mut (*group).sum).cast::<[f32; 2]>().add(part),
+                values,
+                weight,
+            );
         }
-        for (n, q) in q.chunks_exact(SUB).enumerate() {
-            let sum: i32 = q.iter().map(|q| i32::from(*q)).sum();
-            self.d[2 * part + n] = d * weight;
-            self.sum[2 * part + n] = d * weight * sum as f32;
-        }
+    }
+}
+
+fn set(q: &mut [i8; SHARED], d: &mut [f32; 2], sum: &mut [f32; 2], values: &[f32; SHARED], weight: f32) {
+    let largest = values.iter().fold(0f32, |max, x| max.max(x.abs()));
+    let is_finite = values.iter().fold(0f32, |all, x| all + x * 0.0) == 0.0;
+    let scale = if is_finite { largest / 127.0 } else { f32::NAN };
+    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    for (q, x) in q.iter_mut().zip(values) {
+        // To the nearest, by adding what leaves no place for a fraction.
+        const ROUND: f32 = 12_582_912.0;
+        *q = ((x * inverse + ROUND) - ROUND) as i8;
+    }
+    for ((d, sum), q) in d.iter_mut().zip(sum).zip(q.chunks_exact(SUB)) {
+        let total: i32 = q.iter().map(|q| i32::from(*q)).sum();
+        *d = scale * weight;
+        *sum = scale * weight * total as f32;
     }
 }
 

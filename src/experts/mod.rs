@@ -1,8 +1,122 @@
 //! The routed experts on the CPU, and the matrices beside them: kernels that read the file's own layout.
+//!
+//! A node of a ggml graph is done by all of ggml's threads at once ([`crate::ggml::Work`]). What goes into it is
+//! quantised once, to eight bits with a scale for 32 values; weights are unpacked in registers.
 
 mod activation;
 mod avx512;
 mod block;
+mod kernel;
+mod matmul;
+mod mixture;
 mod scalar;
+mod scratch;
+mod team;
 #[cfg(test)]
 mod testing;
+
+pub use kernel::{Activations, Isa, IsaError, Kernel};
+
+use crate::ggml::{Builder, OpError, OpResult, Tensor};
+use block::GROUP;
+use matmul::MatMul;
+use mixture::Experts;
+use scratch::{Scratch, Sizes};
+use std::sync::Arc;
+
+/// Our kernels for the nodes of one graph.
+pub struct Kernels {
+    isa: Isa,
+    scratch: Arc<Scratch>,
+}
+
+/// The weights of all experts of a layer.
+#[derive(Debug, Clone, Copy)]
+pub enum GateUp<'b> {
+    /// Two of [n_embd, n_ff, n_expert].
+    Two { gate: Tensor<'b>, up: Tensor<'b> },
+    /// [n_embd, 2 · n_ff, n_expert]: the gates' rows, then the ups'.
+    One(Tensor<'b>),
+}
+
+/// The longest rows and most tokens of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub n_threads: usize,
+    pub n_tokens: usize,
+    /// Values of the longest row that a matrix is multiplied by.
+    pub n_row: usize,
+    /// Experts of a token, and their hidden values.
+    pub n_used: usize,
+    pub n_ff: usize,
+}
+
+impl Kernels {
+    pub fn new(isa: Isa, shape: Shape) -> Kernels {
+        let sizes = match isa {
+            Isa::Ggml => Sizes::default(),
+            _ => Sizes {
+                n_x: shape.n_tokens * shape.n_row.div_ceil(GROUP),
+                n_hidden: shape.n_tokens * shape.n_used * shape.n_ff.div_ceil(GROUP),
+                n_slots: shape.n_tokens * shape.n_used,
+            },
+        };
+        Kernels { isa, scratch: Arc::new(Scratch::new(sizes)) }
+    }
+
+    /// aᵀ·x: `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens], by ggml where we have no kernel.
+    pub fn mul_mat<'b>(&self, b: &Builder<'b>, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
+        let ([k, n, a2, a3], [kx, n_tokens, x2, x3]) = (a.ne(), x.ne());
+        let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
+        let dot = a.ty().filter(|_| is_flat && k as usize % GROUP == 0).and_then(|ty| self.isa.dot(ty));
+        let Some(dot) = dot.filter(|_| self.scratch.fits(n_tokens as usize * k as usize / GROUP, 0, 0)) else {
+            return b.mul_mat(a, x);
+        };
+        let work = MatMul { dot, scratch: self.scratch.clone() };
+        b.work("mul_mat", Arc::new(work), &[a, x], &[], [n, n_tokens, 1, 1])
+    }
+
+    /// The weighted sum of each token's experts: `x` [n_embd, n_tokens], `ids` I32 [n_used, n_tokens], `weights`
+    /// [1, n_used, n_tokens], `down` [n_ff, n_embd, n_expert] → [n_embd, n_tokens]. `None` where a type has no kernel
+    /// of ours.
+    pub fn experts<'b>(
+        &self,
+        b: &Builder<'b>,
+        gate_up: GateUp<'b>,
+        down: Tensor<'b>,
+        x: Tensor<'b>,
+        ids: Tensor<'b>,
+        weights: Tensor<'b>,
+    ) -> Result<Option<Tensor<'b>>, OpError> {
+        let [n_embd, n_tokens, ..] = x.ne();
+        let [n_ff, n_out, n_expert, _] = down.ne();
+        let (first, second, n_hidden) = match gate_up {
+            GateUp::Two { gate, up } => (gate, up, [n_ff; 2]),
+            GateUp::One(both) => (both, both, [2 * n_ff; 2]),
+        };
+        let n_used = ids.ne()[0];
+        let fits = n_out == n_embd
+            && ids.ne() == [n_used, n_tokens, 1, 1]
+            && weights.ne() == [1, n_used, n_tokens, 1]
+            && x.ne() == [n_embd, n_tokens, 1, 1]
+            && [first.ne(), second.ne()] == n_hidden.map(|rows| [n_embd, rows, n_expert, 1])
+            && [first, second, down].iter().all(|a| a.has_whole_rows())
+            && x.has_float_rows()
+            && weights.has_float_rows();
+        let groups = |n: i64| n as usize / GROUP;
+        let n_slots = (n_used * n_tokens) as usize;
+        let has_kernels = n_embd as usize % GROUP == 0 && n_ff as usize % GROUP == 0;
+        let fits = fits
+            && has_kernels
+            && self.scratch.fits(n_tokens as usize * groups(n_embd), n_slots * groups(n_ff), n_slots);
+        let dot = |a: Tensor<'b>| a.ty().filter(|_| fits).and_then(|ty| self.isa.dot(ty));
+        let (Some(gate), Some(up), Some(down_dot)) = (dot(first), dot(second), dot(down)) else { return Ok(None) };
+        let work = Arc::new(Experts { gate, up, down: down_dot, scratch: self.scratch.clone() });
+        let mut operands = vec![x, ids, weights, first];
+        if let GateUp::Two { up, .. } = gate_up {
+            operands.push(up);
+        }
+        operands.push(down);
+        b.work("experts", work, &operands, &[(ids, n_expert)], [n_embd, n_tokens, 1, 1]).map(Some)
+    }
+}

@@ -1,5 +1,6 @@
 //! Graphs: what is to be computed, and the tensors by which data comes in and goes out.
 
+use super::custom::Worker;
 use super::ops::OpError;
 use super::store::{Store, StoreId, Use};
 use super::tensor::{Context, Ne, OutOfMemory, Tensor};
@@ -15,6 +16,8 @@ pub struct Graph {
     cgraph: NonNull<ggml_cgraph>,
     inputs: Vec<Port>,
     outputs: Vec<NonNull<ggml_tensor>>,
+    /// What nodes refer to.
+    _workers: Vec<Worker>,
     /// Holds the graph and its nodes.
     _context: Context,
     /// Hold the tensors that the nodes read and write; each store once, in the order of their addresses.
@@ -52,6 +55,7 @@ pub struct Builder<'b> {
     bounded: RefCell<HashMap<NonNull<ggml_tensor>, i64>>,
     /// By the number of the store.
     uses: RefCell<Vec<Use>>,
+    workers: RefCell<Vec<Worker>>,
 }
 
 /// More elements than any machine has memory for, and few enough that ggml counts their bytes.
@@ -85,11 +89,13 @@ impl Graph {
             outputs: RefCell::default(),
             bounded: RefCell::default(),
             uses: RefCell::new(vec![Use::Read; stores.len()]),
+            workers: RefCell::default(),
         };
         let result = build(&builder)?;
         let (inputs, outputs, uses) = (builder.inputs.take(), builder.outputs.take(), builder.uses.take());
+        let _workers = builder.workers.take();
         let stores = each_once(stores.into_iter().zip(uses).collect());
-        Ok((Graph { cgraph, inputs, outputs, _context: context, stores }, result))
+        Ok((Graph { cgraph, inputs, outputs, _workers, _context: context, stores }, result))
     }
 
     pub fn n_nodes(&self) -> usize {
@@ -189,6 +195,11 @@ impl<'b> Builder<'b> {
 
     pub(super) fn ctx(&self) -> *mut ggml_context {
         self.context.as_ptr()
+    }
+
+    /// Keeps what a node refers to as long as the graph.
+    pub(super) fn keep(&self, worker: Worker) {
+        self.workers.borrow_mut().push(worker);
     }
 
     /// Whether the graph takes `n` more tensors. Its own lists are as long as the context has room.

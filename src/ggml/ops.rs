@@ -369,7 +369,7 @@ impl<'b> Builder<'b> {
     }
 
     /// Makes a node, if the context has room for one more.
-    fn node(&self, op: &'static str, make: impl FnOnce() -> *mut ggml_tensor) -> OpResult<'b> {
+    pub(super) fn node(&self, op: &'static str, make: impl FnOnce() -> *mut ggml_tensor) -> OpResult<'b> {
         self.room(op, 1)?;
         let ptr = ptr::NonNull::new(make()).ok_or(OpError { op, problem: "no memory".to_owned() })?;
         // SAFETY: made in the builder's context, which lives for 'b.

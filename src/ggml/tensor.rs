@@ -151,6 +151,16 @@ impl<'c> Tensor<'c> {
         unsafe { ggml_sys::ggml_is_contiguous_rows(self.as_ptr()) }
     }
 
+    /// Whether it is F32 with rows that are contiguous each.
+    pub fn has_float_rows(self) -> bool {
+        self.is(TensorType::F32) && self.nb()[0] == size_of::<f32>()
+    }
+
+    /// Whether its rows are whole, one behind the other.
+    pub fn has_whole_rows(self) -> bool {
+        self.is_contiguous()
+    }
+
     pub(super) fn is_transposed(self) -> bool {
         self.nb()[0] > self.nb()[1]
     }

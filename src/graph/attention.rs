@@ -18,7 +18,7 @@ pub(super) fn write_cache<'b>(
     let (b, c) = (s.b, s.config);
     let [rank, n_rot, n_tokens] = [c.kv_lora_rank as i64, c.n_rot as i64, s.n_tokens as i64];
     s.observe(&[attention.kv_a_mqa], x)?;
-    let kv = b.mul_mat(s.w(attention.kv_a_mqa), x)?; // [rank + n_rot, n_tokens]
+    let kv = s.mul_mat(attention.kv_a_mqa, x)?; // [rank + n_rot, n_tokens]
     let row = kv.nb()[1];
     let latent = b.view(kv, [rank, n_tokens, 1, 1], [row; 3], 0)?;
     let latent = b.mul(b.rms_norm(latent, c.rms_eps)?, s.w(attention.kv_a_norm))?;
@@ -46,7 +46,7 @@ pub(super) fn attend<'b>(
     }; // [n_value, n_head, n_tokens]
     let mixed = b.reshape(mixed, [(c.n_value * c.n_head) as i64, s.n_tokens as i64, 1, 1])?;
     s.observe(&[attention.output], mixed)?;
-    b.mul_mat(s.w(attention.output), mixed)
+    s.mul_mat(attention.output, mixed)
 }
 
 /// Queries [n_nope | n_rot, n_head, n_tokens] go to the latent space, the result comes out of it:
@@ -104,7 +104,7 @@ fn unabsorbed<'b>(
     let v = match &attention.values {
         Values::Own { v_b } => {
             let v_b = b.reshape(s.w(*v_b), [rank, n_value * n_head, 1, 1])?;
-            b.reshape(b.mul_mat(v_b, latent)?, [n_value, n_head, n_kv, 1])?
+            b.reshape(s.kernels.mul_mat(b, v_b, latent)?, [n_value, n_head, n_kv, 1])?
         }
         Values::Joint { .. } => {
             let v_b = values(s, &attention.values)?; // [rank, n_value, n_head]
@@ -129,14 +129,14 @@ fn queries<'b>(s: &Step<'_, 'b>, query: &Query, x: Tensor<'b>) -> Result<(Tensor
     let q = match query {
         Query::Full { q } => {
             s.observe(&[*q], x)?;
-            b.mul_mat(s.w(*q), x)?
+            s.mul_mat(*q, x)?
         }
         Query::LowRank { q_a, q_a_norm, q_b } => {
             s.observe(&[*q_a], x)?;
-            let low = b.mul_mat(s.w(*q_a), x)?; // [q_lora_rank, n_tokens]
+            let low = s.mul_mat(*q_a, x)?; // [q_lora_rank, n_tokens]
             let low = b.mul(b.rms_norm(low, c.rms_eps)?, s.w(*q_a_norm))?;
             s.observe(&[*q_b], low)?;
-            b.mul_mat(s.w(*q_b), low)?
+            s.mul_mat(*q_b, low)?
         }
     }; // [n_key · n_head, n_tokens]
     let [n_head, n_tokens] = [c.n_head as i64, s.n_tokens as i64];

@@ -1,7 +1,8 @@
 //! The feed-forward of a layer: one network, or a mixture of experts (arXiv:2401.06066).
 
-use super::router::route;
+use super::router::{Routed, route};
 use super::step::Step;
+use crate::experts;
 use crate::ggml::{OpError, Tensor};
 use crate::model::{FeedForward, GateUp, Mixture, Mlp};
 
@@ -25,11 +26,11 @@ pub(super) fn feed_forward<'b>(
 
 fn mlp<'b>(s: &Step<'_, 'b>, mlp: &Mlp, x: Tensor<'b>) -> Result<Tensor<'b>, OpError> {
     s.observe(&[mlp.gate, mlp.up], x)?;
-    let gate = s.b.mul_mat(s.w(mlp.gate), x)?;
-    let up = s.b.mul_mat(s.w(mlp.up), x)?;
+    let gate = s.mul_mat(mlp.gate, x)?;
+    let up = s.mul_mat(mlp.up, x)?;
     let hidden = s.b.swiglu(gate, up)?;
     s.observe(&[mlp.down], hidden)?;
-    s.b.mul_mat(s.w(mlp.down), hidden)
+    s.mul_mat(mlp.down, hidden)
 }
 
 /// The weighted sum of a token's routed experts.
@@ -42,6 +43,9 @@ fn routed<'b>(s: &Step<'_, 'b>, mixture: &Mixture, x: Tensor<'b>) -> Result<Tens
     s.observe(&[mixture.router], x)?;
     let logits = b.mul_mat(s.w(mixture.router), x)?; // [n_expert, n_tokens]
     let routed = route(b, experts, s.routing, logits, mixture.bias.map(|bias| s.w(bias)))?;
+    if let Some(sum) = by_kernels(s, mixture, x, &routed)? {
+        return Ok(sum);
+    }
 
     let x = b.reshape(x, [n_embd, 1, n_tokens, 1])?;
     let hidden = match &mixture.gate_up {
@@ -68,4 +72,22 @@ fn routed<'b>(s: &Step<'_, 'b>, mixture: &Mixture, x: Tensor<'b>) -> Result<Tens
         return b.cont(first);
     }
     (1..n_used).try_fold(first, |sum, n| b.add(sum, nth(n)?))
+}
+
+/// The same as one piece of work, where all types have kernels of ours. What is between the matrices cannot be
+/// observed then.
+fn by_kernels<'b>(
+    s: &Step<'_, 'b>,
+    mixture: &Mixture,
+    x: Tensor<'b>,
+    routed: &Routed<'b>,
+) -> Result<Option<Tensor<'b>>, OpError> {
+    if s.observer.is_some() {
+        return Ok(None);
+    }
+    let gate_up = match &mixture.gate_up {
+        GateUp::Two { gate, up } => experts::GateUp::Two { gate: s.w(*gate), up: s.w(*up) },
+        GateUp::One { gate_up } => experts::GateUp::One(s.w(*gate_up)),
+    };
+    s.kernels.experts(s.b, gate_up, s.w(mixture.down), x, routed.ids, routed.weights)
 }

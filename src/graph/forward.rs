@@ -5,6 +5,7 @@ use super::cells::Seq;
 use super::observe::Seen;
 use super::router::Routing;
 use super::step::{self, BuildError, Keep, Ports, StepShape};
+use crate::experts::Isa;
 use crate::ggml::{ComputeError, Cpu, OutOfMemory, Store, StoreError};
 use crate::gguf::Gguf;
 use crate::model::{Config, ConfigError, Weights, WeightsError};
@@ -25,6 +26,8 @@ pub struct Options {
     pub flash_attention: bool,
     pub absorb: Absorb,
     pub routing: Routing,
+    /// Whose kernels matrices are multiplied by.
+    pub isa: Isa,
     /// Take ggml's reference paths instead of its fast ones.
     pub reference: bool,
 }
@@ -39,13 +42,14 @@ impl Options {
             flash_attention: true,
             absorb: Absorb::default(),
             routing: Routing::default(),
+            isa: Isa::best(),
             reference: false,
         }
     }
 
     /// The most exact way: F32 cache, attention with its scores in memory, ggml's reference paths.
     pub fn exact(self) -> Options {
-        Options { cache_type: CacheType::F32, flash_attention: false, absorb: Absorb::Always, reference: true, ..self }
+        Options { cache_type: CacheType::F32, flash_attention: false, absorb: Absorb::Always, isa: Isa::Ggml, reference: true, ..self }
     }
 }
 
@@ -419,7 +423,8 @@ impl Forward {
             return Ok(());
         }
         self.loaded = None;
-        let method = step::Method { flash: self.options.flash_attention, routing: self.options.routing };
+        let Options { flash_attention: flash, routing, isa, n_threads, .. } = self.options;
+        let method = step::Method { flash, routing, isa, n_threads };
         let (graph, ports) = step::build(&self.config, &self.weights, &self.store, &self.cache, method, shape)?;
         self.cpu.load(graph)?;
         self.loaded = Some((shape, ports));

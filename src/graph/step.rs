@@ -6,6 +6,7 @@ use super::cache::Cache;
 use super::feed_forward::feed_forward;
 use super::observe::{Observer, Port};
 use super::router::Routing;
+use crate::experts::{Isa, Kernels, Shape};
 use crate::ggml::{Builder, Graph, Input, OpError, OutOfMemory, Output, Rope, Store, StoreId, Tensor};
 use crate::gguf::TensorType;
 use crate::model::{Config, RopeConfig, Scaling, Weights};
@@ -69,6 +70,7 @@ pub(super) struct Step<'a, 'b> {
     /// Whether queries are taken to the latent space.
     pub(super) absorb: bool,
     pub(super) routing: Routing,
+    pub(super) kernels: Kernels,
     /// Is shown what goes into each matrix, where that is kept.
     pub(super) observer: Option<&'a Observer>,
     layers: &'a [StoreId],
@@ -84,6 +86,11 @@ impl<'b> Step<'_, 'b> {
         self.b.stored(WEIGHTS, id)
     }
 
+    /// A matrix [k, n] times `x` [k, n_tokens] → [n, n_tokens].
+    pub(super) fn mul_mat(&self, id: StoreId, x: Tensor<'b>) -> Result<Tensor<'b>, OpError> {
+        self.kernels.mul_mat(self.b, self.w(id), x)
+    }
+
     /// The cache of a layer: [n_cached, cells].
     pub(super) fn cache(&self, layer: usize) -> Tensor<'b> {
         self.b.stored(CACHE, self.layers[layer])
@@ -95,6 +102,8 @@ impl<'b> Step<'_, 'b> {
 pub(super) struct Method {
     pub(super) flash: bool,
     pub(super) routing: Routing,
+    pub(super) isa: Isa,
+    pub(super) n_threads: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +155,7 @@ pub(super) fn build(
             flash: method.flash,
             absorb: shape.absorb,
             routing: method.routing,
+            kernels: Kernels::new(method.isa, kernel_shape(config, method, shape.n_tokens)),
             observer: observer.as_ref(),
             layers: &cache.layers,
         };
@@ -181,9 +191,18 @@ pub(super) fn build(
             hidden.push(b.output(x)?);
             hidden.push(b.output(normed)?);
         }
-        let logits = b.mul_mat(step.w(weights.output), normed)?;
+        let logits = step.mul_mat(weights.output, normed)?;
         Ok(ports(Some(b.output(logits)?), hidden))
     })
+}
+
+/// The longest rows of a model.
+fn kernel_shape(config: &Config, method: Method, n_tokens: usize) -> Shape {
+    let (n_used, n_ff) = config.experts.as_ref().map_or((0, 0), |experts| (experts.n_used, experts.n_ff));
+    let n_shared = config.experts.as_ref().map_or(0, |experts| experts.n_shared * experts.n_ff);
+    let rows = [config.n_embd, config.n_value * config.n_head, config.n_ff, config.q_lora_rank.unwrap_or(0), n_shared];
+    let n_row = rows.into_iter().max().unwrap_or(0);
+    Shape { n_threads: method.n_threads, n_tokens, n_row, n_used, n_ff }
 }
 
 /// ggml's parameters. With YaRN it multiplies the turned values by 1 + 0.1·ln(factor) of its own accord,

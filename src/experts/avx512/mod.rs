@@ -11,6 +11,7 @@ mod plain;
 mod tables;
 
 use super::activation::{Group, Row};
+use super::kernel::Dot;
 use super::block::group_bytes;
 use crate::gguf::TensorType;
 use std::arch::x86_64::*;
@@ -80,49 +81,46 @@ unsafe fn dot_n<F: Format, const N: usize>(row: *const u8, n: usize, x: [*const 
     sums.map(|sum| _mm512_reduce_add_ps(sum))
 }
 
-/// A row of weights times each of `x`. `None` for types without a kernel.
-pub(super) fn dot(ty: TensorType, row: &[u8], x: &[Row<'_>], out: &mut [f32]) -> Option<()> {
-    fn all<F: Format>(row: &[u8], x: &[Row<'_>], out: &mut [f32]) {
-        let n = row.len() / group_bytes(F::TYPE);
-        assert!(x.iter().all(|x| x.groups.len() >= n), "a row of activations is too short");
-        let (mut x, mut out) = (x, out);
-        while !x.is_empty() {
-            let at_once = x.len().min(4);
-            let ptr = |n: usize| x[n].groups.as_ptr();
-            // SAFETY: lengths are checked above; kernels are called where they are supported only.
-            unsafe {
-                match at_once {
-                    1 => out[..1].copy_from_slice(&dot_n::<F, 1>(row.as_ptr(), n, [ptr(0)])),
-                    2 => out[..2].copy_from_slice(&dot_n::<F, 2>(row.as_ptr(), n, [ptr(0), ptr(1)])),
-                    3 => out[..3].copy_from_slice(&dot_n::<F, 3>(row.as_ptr(), n, [ptr(0), ptr(1), ptr(2)])),
-                    _ => out[..4].copy_from_slice(&dot_n::<F, 4>(row.as_ptr(), n, [ptr(0), ptr(1), ptr(2), ptr(3)])),
-                }
+/// A row of weights times each of `x`.
+fn dot<F: Format>(row: &[u8], x: &[Row<'_>], out: &mut [f32]) {
+    let n = row.len() / group_bytes(F::TYPE);
+    assert!(x.iter().all(|x| x.groups.len() >= n), "a row of activations is too short");
+    for (x, out) in x.chunks(4).zip(out.chunks_mut(4)) {
+        let ptr = |n: usize| x[n].groups.as_ptr();
+        // SAFETY: lengths are checked above; kernels are called where they are supported only.
+        unsafe {
+            match x.len() {
+                1 => out.copy_from_slice(&dot_n::<F, 1>(row.as_ptr(), n, [ptr(0)])),
+                2 => out.copy_from_slice(&dot_n::<F, 2>(row.as_ptr(), n, [ptr(0), ptr(1)])),
+                3 => out.copy_from_slice(&dot_n::<F, 3>(row.as_ptr(), n, [ptr(0), ptr(1), ptr(2)])),
+                _ => out.copy_from_slice(&dot_n::<F, 4>(row.as_ptr(), n, [ptr(0), ptr(1), ptr(2), ptr(3)])),
             }
-            x = &x[at_once..];
-            out = &mut out[at_once..];
         }
     }
-    match ty {
-        TensorType::IQ1_S => all::<iq::Iq1S>(row, x, out),
-        TensorType::IQ1_M => all::<iq::Iq1M>(row, x, out),
-        TensorType::IQ2_XXS => all::<iq::Iq2Xxs>(row, x, out),
-        TensorType::IQ2_XS => all::<iq::Iq2Xs>(row, x, out),
-        TensorType::IQ2_S => all::<iq::Iq2S>(row, x, out),
-        TensorType::IQ3_XXS => all::<iq::Iq3Xxs>(row, x, out),
-        TensorType::IQ3_S => all::<iq::Iq3S>(row, x, out),
-        TensorType::IQ4_XS => all::<iq::Iq4Xs>(row, x, out),
-        TensorType::IQ4_NL => all::<plain::Iq4Nl>(row, x, out),
-        TensorType::Q2_K => all::<k::Q2K>(row, x, out),
-        TensorType::Q3_K => all::<k::Q3K>(row, x, out),
-        TensorType::Q4_K => all::<k::Q4K>(row, x, out),
-        TensorType::Q5_K => all::<k::Q5K>(row, x, out),
-        TensorType::Q6_K => all::<k::Q6K>(row, x, out),
-        TensorType::Q4_0 => all::<plain::Q4_0>(row, x, out),
-        TensorType::Q5_0 => all::<plain::Q5_0>(row, x, out),
-        TensorType::Q8_0 => all::<plain::Q8_0>(row, x, out),
+}
+
+/// The kernel of a type; to be called where [`is_supported`] only.
+pub(super) fn kernel(ty: TensorType) -> Option<Dot> {
+    Some(match ty {
+        TensorType::IQ1_S => dot::<iq::Iq1S>,
+        TensorType::IQ1_M => dot::<iq::Iq1M>,
+        TensorType::IQ2_XXS => dot::<iq::Iq2Xxs>,
+        TensorType::IQ2_XS => dot::<iq::Iq2Xs>,
+        TensorType::IQ2_S => dot::<iq::Iq2S>,
+        TensorType::IQ3_XXS => dot::<iq::Iq3Xxs>,
+        TensorType::IQ3_S => dot::<iq::Iq3S>,
+        TensorType::IQ4_XS => dot::<iq::Iq4Xs>,
+        TensorType::IQ4_NL => dot::<plain::Iq4Nl>,
+        TensorType::Q2_K => dot::<k::Q2K>,
+        TensorType::Q3_K => dot::<k::Q3K>,
+        TensorType::Q4_K => dot::<k::Q4K>,
+        TensorType::Q5_K => dot::<k::Q5K>,
+        TensorType::Q6_K => dot::<k::Q6K>,
+        TensorType::Q4_0 => dot::<plain::Q4_0>,
+        TensorType::Q5_0 => dot::<plain::Q5_0>,
+        TensorType::Q8_0 => dot::<plain::Q8_0>,
         _ => return None,
-    }
-    Some(())
+    })
 }
 
 /// An F16 as a float.
@@ -153,41 +151,4 @@ fn lower(a: __m512i, b: __m512i) -> __m512i {
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
 fn upper(a: __m512i, b: __m512i) -> __m512i {
     _mm512_shuffle_i64x2(a, b, 0b11_10_11_10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::experts::activation::quantize;
-    use crate::experts::block::GROUP;
-    use crate::experts::scalar;
-    use crate::experts::testing::{TYPES, noise, random_rows};
-
-    #[test]
-    fn as_the_plain_kernel() {
-        if !is_supported() {
-            return;
-        }
-        for ty in TYPES {
-            for n in [1, 2, 7] {
-                let row = random_rows(ty, n, 5);
-                let x: Vec<Vec<Group>> = (0..6)
-                    .map(|seed| {
-                        let mut groups = vec![Group::ZERO; n];
-                        quantize(&noise(seed, n * GROUP), &mut groups);
-                        groups
-                    })
-                    .collect();
-                let rows: Vec<Row<'_>> = x.iter().map(|groups| Row { groups }).collect();
-                for count in 1..=rows.len() {
-                    let (mut found, mut expected) = (vec![0.0; count], vec![0.0; count]);
-                    dot(ty, &row, &rows[..count], &mut found).unwrap();
-                    scalar::dot(ty, &row, &rows[..count], &mut expected);
-                    for (found, expected) in found.iter().zip(&expected) {
-                        assert!((found - expected).abs() <= 2e-4 * expected.abs().max(1.0), "{ty} {n} {count}: {found} {expected}");
-                    }
-                }
-            }
-        }
-    }
 }

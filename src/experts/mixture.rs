@@ -1,0 +1,204 @@
+//! A layer's routed experts, as one piece of work: what goes in is quantised once; then all rows of all chosen
+//! experts' gates and ups, which end in quantised hidden values; then all rows of the result, each the sum over a
+//! token's experts. The threads meet twice.
+#![allow(unsafe_code)]
+
+use super::activation::{Group, Row};
+use super::block::GROUP;
+use super::kernel::Dot;
+use super::matmul::{AT_ONCE, quantize_rows};
+use super::scratch::{Chosen, Scratch};
+use crate::ggml::{Operand, Share, Shared, Work};
+use std::sync::Arc;
+
+/// Rows that a thread computes before it takes others: as many hidden values share a scale.
+const ROWS: usize = 32;
+
+/// Operands: `x` [n_embd, n_tokens], ids I32 [n_used, n_tokens], weights [1, n_used, n_tokens], then gate and up
+/// [n_embd, n_ff, n_expert], or both as one [n_embd, 2 · n_ff, n_expert], and down [n_ff, n_embd, n_expert];
+/// the result is [n_embd, n_tokens].
+pub(super) struct Experts {
+    pub(super) gate: Dot,
+    pub(super) up: Dot,
+    pub(super) down: Dot,
+    pub(super) scratch: Arc<Scratch>,
+}
+
+/// The matrices of all experts.
+struct Matrices<'a> {
+    dot: Dot,
+    bytes: &'a [u8],
+    row: usize,
+    expert: usize,
+}
+
+impl<'a> Matrices<'a> {
+    fn new(dot: Dot, operand: &Operand<'a>) -> Matrices<'a> {
+        Matrices { dot, bytes: operand.bytes, row: operand.nb[1], expert: operand.nb[2] }
+    }
+
+    fn row(&self, expert: usize, row: usize) -> &'a [u8] {
+        &self.bytes[expert * self.expert + row * self.row..][..self.row]
+    }
+}
+
+/// One layer's work, as a thread sees it.
+struct Layer<'a> {
+    share: Share,
+    scratch: &'a Scratch,
+    gate: Matrices<'a>,
+    up: Matrices<'a>,
+    down: Matrices<'a>,
+    ids: Operand<'a>,
+    weights: Operand<'a>,
+    n_embd: usize,
+    n_ff: usize,
+    n_used: usize,
+    n_tokens: usize,
+}
+
+impl Work for Experts {
+    fn run(&self, share: Share, operands: &[Operand<'_>], out: Shared<'_, f32>) {
+        let (x, ids, weights, gate, up, down) = match operands {
+            [x, ids, weights, gate, up, down] => (x, ids, weights, *gate, *up, down),
+            [x, ids, weights, both, down] => {
+                let mut up = *both;
+                up.bytes = up.bytes.get(both.ne[1] as usize / 2 * both.nb[1]..).unwrap_or(&[]);
+                (x, ids, weights, *both, up, down)
+            }
+            _ => return,
+        };
+        let layer = Layer {
+            share,
+            scratch: &self.scratch,
+            gate: Matrices::new(self.gate, &gate),
+            up: Matrices::new(self.up, &up),
+            down: Matrices::new(self.down, down),
+            ids: *ids,
+            weights: *weights,
+            n_embd: x.ne[0] as usize,
+            n_ff: down.ne[0] as usize,
+            n_used: ids.ne[0] as usize,
+            n_tokens: ids.ne[1] as usize,
+        };
+        if share.thread == 0 {
+            layer.choose();
+            self.scratch.team.begin();
+        }
+        quantize_rows(share, x, layer.n_embd / GROUP, layer.n_tokens, self.scratch.x.shared());
+        self.scratch.team.meet(share.n_threads);
+        layer.hidden();
+        self.scratch.team.meet(share.n_threads);
+        layer.result(out);
+    }
+}
+
+impl<'a> Layer<'a> {
+    /// Sorts the tokens' choices by expert.
+    fn choose(&self) {
+        let n_slots = self.n_tokens * self.n_used;
+        // SAFETY: only the first thread is here, and the others wait for it before they read.
+        let (slots, chosen) =
+            unsafe { (self.scratch.slots.shared().write(0..n_slots), self.scratch.chosen.shared().write(0..n_slots + 1)) };
+        let expert = |slot: &(u32, u32)| self.ids.row::<i32>(slot.0 as usize)[slot.1 as usize];
+        for (n, slot) in slots.iter_mut().enumerate() {
+            *slot = ((n / self.n_used) as u32, (n % self.n_used) as u32);
+        }
+        slots.sort_by_key(expert);
+        let (last, chosen) = chosen.split_last_mut().unwrap_or_else(|| unreachable!("there is one more"));
+        let (mut first, mut n) = (0, 0);
+        for same in slots.chunk_by(|a, b| expert(a) == expert(b)) {
+            chosen[n] = Chosen { expert: expert(&same[0]) as usize, first, n: same.len() };
+            (first, n) = (first + same.len(), n + 1);
+        }
+        *last = Chosen { n, ..Chosen::default() };
+    }
+
+    /// The chosen experts, and all slots.
+    fn chosen(&self) -> (&'a [Chosen], &'a [(u32, u32)]) {
+        let n_slots = self.n_tokens * self.n_used;
+        // SAFETY: written before the first meeting.
+        let (chosen, slots) =
+            unsafe { (self.scratch.chosen.shared().read(0..n_slots + 1), self.scratch.slots.shared().read(0..n_slots)) };
+        (&chosen[..chosen[n_slots].n], slots)
+    }
+
+    /// down's input: silu(gate · x) ⊙ up · x, times the expert's weight.
+    fn hidden(&self) {
+        let (chosen, slots) = self.chosen();
+        let (per_row, blocks) = (self.n_embd / GROUP, self.n_ff / ROWS);
+        // SAFETY: written before the first meeting.
+        let x = unsafe { self.scratch.x.shared().read(0..self.n_tokens * per_row) };
+        while let Some(piece) = self.scratch.team.take(0, chosen.len() * blocks) {
+            let (chosen, block) = (&chosen[piece / blocks], piece % blocks);
+            for at in (chosen.first..chosen.first + chosen.n).step_by(AT_ONCE) {
+                let slots = &slots[at..(at + AT_ONCE).min(chosen.first + chosen.n)];
+                let mut rows = [Row { groups: &[] }; AT_ONCE];
+                for (row, (token, _)) in rows.iter_mut().zip(slots) {
+                    row.groups = &x[*token as usize * per_row..][..per_row];
+                }
+                self.hidden_block(chosen.expert, block, at, slots, &rows[..slots.len()]);
+            }
+        }
+    }
+
+    /// 32 hidden values of each slot from `at` on.
+    fn hidden_block(&self, expert: usize, block: usize, at: usize, slots: &[(u32, u32)], x: &[Row<'_>]) {
+        let (mut values, mut gate, mut up) = ([[0.0; ROWS]; AT_ONCE], [0.0; AT_ONCE], [0.0; AT_ONCE]);
+        let n = x.len();
+        for row in 0..ROWS {
+            (self.gate.dot)(self.gate.row(expert, ROWS * block + row), x, &mut gate[..n]);
+            (self.up.dot)(self.up.row(expert, ROWS * block + row), x, &mut up[..n]);
+            for (values, (gate, up)) in values.iter_mut().zip(gate.iter().zip(&up)) {
+                values[row] = gate / (1.0 + (-gate).exp()) * up;
+            }
+        }
+        let per_slot = self.n_ff / GROUP;
+        for (n, (values, (token, nth))) in values.iter().zip(slots).enumerate() {
+            let weight = self.weight(*token, *nth);
+            let (group, part) = (block / (GROUP / ROWS), block % (GROUP / ROWS));
+            let place = (at + n) * per_slot + group;
+            // SAFETY: other threads write other parts of the group: it is never borrowed as a whole.
+            unsafe { Group::set_shared(self.scratch.hidden.shared(), place, part, values, weight) };
+        }
+    }
+
+    fn weight(&self, token: u32, nth: u32) -> f32 {
+        let from = token as usize * self.weights.nb[2] + nth as usize * self.weights.nb[1];
+        let bytes = self.weights.bytes.get(from..from + 4).and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(f32::NAN, |bytes| f32::from_ne_bytes(*bytes))
+    }
+
+    /// down, summed over the experts of a token.
+    fn result(&self, out: Shared<'_, f32>) {
+        let (chosen, slots) = self.chosen();
+        let per_slot = self.n_ff / GROUP;
+        // SAFETY: written before the second meeting.
+        let hidden = unsafe { self.scratch.hidden.shared().read(0..slots.len() * per_slot) };
+        while let Some(block) = self.scratch.team.take(1, self.n_embd / ROWS) {
+            let place = |token: usize| token * self.n_embd + ROWS * block;
+            for token in 0..self.n_tokens {
+                // SAFETY: these rows of the result are this piece's.
+                unsafe { out.write(place(token)..place(token) + ROWS) }.fill(0.0);
+            }
+            for chosen in chosen {
+                for at in (chosen.first..chosen.first + chosen.n).step_by(AT_ONCE) {
+                    let slots = &slots[at..(at + AT_ONCE).min(chosen.first + chosen.n)];
+                    let (mut rows, mut sums) = ([Row { groups: &[] }; AT_ONCE], [0.0; AT_ONCE]);
+                    for (n, row) in rows.iter_mut().enumerate().take(slots.len()) {
+                        row.groups = &hidden[(at + n) * per_slot..][..per_slot];
+                    }
+                    for row in 0..ROWS {
+                        let weights = self.down.row(chosen.expert, ROWS * block + row);
+                        (self.down.dot)(weights, &rows[..slots.len()], &mut sums[..slots.len()]);
+                        for (sum, (token, _)) in sums.iter().zip(slots) {
+                            let at = place(*token as usize) + row;
+                            // SAFETY: as above.
+                            unsafe { out.write(at..at + 1)[0] += sum };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
