@@ -1,88 +1,75 @@
-//! Activations as the kernels read them: whole numbers of eight bits with a scale for each 32.
-//!
-//! ggml's own paths take one scale for 256 values where the weights are of a K or IQ type; a scale for each 32
-//! costs the kernels nothing, since they have to apply the weights' scales there anyway, and is nearer to the
-//! numbers.
+//! Activations as the kernels read them: groups of 256 whole numbers of eight bits with one scale, as ggml's Q8_K,
+//! in the order in which a type of weights comes out of its bits.
 
 use super::block::{GROUP, SUB};
-use crate::ggml::Shared;
 
-/// Values that share a scale.
-const SHARED: usize = 32;
+/// Runs of 16 in a group.
+pub(super) const SUBS: usize = GROUP / SUB;
 
-/// 256 values of a row: value `i` is `d[i / 16] · q[i]`.
+/// Where the runs of 16 values lie. Weights that are unpacked with few steps come out of order, and it costs nothing
+/// to have the activations in the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Order {
+    Natural,
+    /// Two runs of the first 128 values, two of the second, and so on: Q2_K, Q3_K.
+    Halves,
+    /// Two runs of the first 64 of 128, two of the second 64, then the same for the others of both: Q4_K, Q5_K.
+    Pairs,
+    /// The even ones of eight runs, then the odd ones: IQ4_XS.
+    Lanes,
+}
+
+impl Order {
+    /// The run that lies at each place.
+    pub(super) const fn runs(self) -> [usize; SUBS] {
+        match self {
+            Order::Natural => [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+            Order::Halves => [0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15],
+            Order::Pairs => [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15],
+            Order::Lanes => [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15],
+        }
+    }
+}
+
+/// 256 values of a row: `d · q`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Group {
     /// From -127 to 127.
     pub(super) q: [i8; GROUP],
-    /// One for 16 values, so that it lies as the weights' scales do; neighbours are equal.
-    pub(super) d: [f32; GROUP / SUB],
-    /// The sum of 16 values, as quantised.
-    pub(super) sum: [f32; GROUP / SUB],
+    /// The sum of each run of `q`, in order.
+    pub(super) sums: [i16; SUBS],
+    pub(super) float_sums: [f32; SUBS],
+    pub(super) d: f32,
 }
 
 impl Group {
-    pub(super) const ZERO: Group = Group { q: [0; GROUP], d: [0.0; GROUP / SUB], sum: [0.0; GROUP / SUB] };
+    pub(super) const ZERO: Group = Group { q: [0; GROUP], sums: [0; SUBS], float_sums: [0.0; SUBS], d: 0.0 };
 
-    /// 32 of the values, times `weight`. What is not finite makes scale and sum NaN, so that it is not lost.
-    pub(super) fn set(&mut self, part: usize, values: &[f32; SHARED], weight: f32) {
-        let Group { q, d, sum } = self;
-        let (q, _) = q.as_chunks_mut();
-        let ((d, _), (sum, _)) = (d.as_chunks_mut(), sum.as_chunks_mut());
-        set(&mut q[part], &mut d[part], &mut sum[part], values, weight);
-    }
-
-    /// [`Group::set`] for group `n`, of which only that part is borrowed.
-    ///
-    /// # Safety
-    /// Nobody else uses that part of the group meanwhile.
-    #[allow(unsafe_code)]
-    pub(super) unsafe fn set_shared(
-        groups: Shared<'_, Group>,
-        n: usize,
-        part: usize,
-        values: &[f32; SHARED],
-        weight: f32,
-    ) {
-        assert!(n < groups.len() && part < GROUP / SHARED);
-        // SAFETY: within the group, and nobody else's.
-        unsafe {
-            let group = groups.as_ptr().add(n);
-            set(
-                &mut *(&raw mut (*group).q).cast::<[i8; SHARED]>().add(part),
-                &mut *(&raw mut (*group).d).cast::<[f32; 2]>().add(part),
-                &mut *(&raw mut (*group).sum).cast::<[f32; 2]>().add(part),
-                values,
-                weight,
-            );
+    /// Quantises values, times `weight`. What is not finite makes the scale NaN, so that it is not lost.
+    pub(super) fn set(&mut self, values: &[f32; GROUP], weight: f32, order: Order) {
+        let largest = values.iter().fold(0f32, |max, x| max.max(x.abs()));
+        let is_finite = values.iter().fold(0f32, |all, x| all + x * 0.0) == 0.0;
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let (runs, _) = values.as_chunks::<SUB>();
+        for (place, run) in order.runs().into_iter().enumerate() {
+            let q = &mut self.q[SUB * place..][..SUB];
+            for (q, x) in q.iter_mut().zip(&runs[run]) {
+                // To the nearest, by adding what leaves no place for a fraction.
+                const ROUND: f32 = 12_582_912.0;
+                *q = ((x * inverse + ROUND) - ROUND) as i8;
+            }
+            let sum: i16 = q.iter().map(|q| i16::from(*q)).sum();
+            (self.sums[run], self.float_sums[run]) = (sum, f32::from(sum));
         }
-    }
-}
-
-fn set(q: &mut [i8; SHARED], d: &mut [f32; 2], sum: &mut [f32; 2], values: &[f32; SHARED], weight: f32) {
-    let largest = values.iter().fold(0f32, |max, x| max.max(x.abs()));
-    let is_finite = values.iter().fold(0f32, |all, x| all + x * 0.0) == 0.0;
-    let scale = if is_finite { largest / 127.0 } else { f32::NAN };
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    for (q, x) in q.iter_mut().zip(values) {
-        // To the nearest, by adding what leaves no place for a fraction.
-        const ROUND: f32 = 12_582_912.0;
-        *q = ((x * inverse + ROUND) - ROUND) as i8;
-    }
-    for ((d, sum), q) in d.iter_mut().zip(sum).zip(q.chunks_exact(SUB)) {
-        let total: i32 = q.iter().map(|q| i32::from(*q)).sum();
-        *d = scale * weight;
-        *sum = scale * weight * total as f32;
+        self.d = if is_finite { largest / 127.0 * weight } else { f32::NAN };
     }
 }
 
 /// Quantises a row; `groups` has room for it.
-pub(super) fn quantize(values: &[f32], groups: &mut [Group]) {
-    let (parts, _) = values.as_chunks::<SHARED>();
-    for (group, parts) in groups.iter_mut().zip(parts.chunks(GROUP / SHARED)) {
-        parts.iter().enumerate().for_each(|(n, values)| group.set(n, values, 1.0));
-    }
+pub(super) fn quantize(values: &[f32], order: Order, groups: &mut [Group]) {
+    let (values, _) = values.as_chunks::<GROUP>();
+    groups.iter_mut().zip(values).for_each(|(group, values)| group.set(values, 1.0, order));
 }
 
 /// A row that weights are multiplied by.
@@ -97,44 +84,46 @@ mod tests {
     use crate::experts::testing::noise;
 
     #[test]
-    fn values_are_kept_to_half_a_step() {
-        let values: Vec<f32> = noise(3, 2 * GROUP).iter().zip(0..).map(|(x, n)| x * (1 + n / 32) as f32).collect();
-        let mut groups = [Group::ZERO; 2];
-        quantize(&values, &mut groups);
-        for (n, value) in values.iter().enumerate() {
-            let group = &groups[n / GROUP];
-            let d = group.d[n % GROUP / SUB];
-            let found = d * f32::from(group.q[n % GROUP]);
-            assert!((found - value).abs() <= 0.5001 * d, "{n}: {found}, not {value}");
-            assert!(d <= (1 + n / 32) as f32 / 127.0);
-        }
-        for group in &groups {
-            for (n, q) in group.q.chunks(SUB).enumerate() {
-                let sum: f32 = q.iter().map(|q| f32::from(*q) * group.d[n]).sum();
-                assert!((sum - group.sum[n]).abs() <= 1e-4 * sum.abs().max(1.0));
+    fn values_are_kept_to_half_a_step_in_every_order() {
+        for order in [Order::Natural, Order::Halves, Order::Pairs, Order::Lanes] {
+            let mut seen = order.runs();
+            seen.sort_unstable();
+            assert_eq!(seen, Order::Natural.runs());
+            let values = noise(3, 2 * GROUP);
+            let mut groups = [Group::ZERO; 2];
+            quantize(&values, order, &mut groups);
+            for (n, group) in groups.iter().enumerate() {
+                assert!(group.d > 0.0 && group.d <= 1.0 / 127.0);
+                for (place, run) in order.runs().into_iter().enumerate() {
+                    let q = &group.q[SUB * place..][..SUB];
+                    for (q, value) in q.iter().zip(&values[n * GROUP + SUB * run..]) {
+                        assert!((group.d * f32::from(*q) - value).abs() <= 0.5001 * group.d);
+                    }
+                    assert_eq!(q.iter().map(|q| i16::from(*q)).sum::<i16>(), group.sums[run]);
+                    assert_eq!(f32::from(group.sums[run]), group.float_sums[run]);
+                }
             }
         }
     }
 
     #[test]
     fn zeros_and_what_is_no_number() {
-        let mut group = Group { q: [7; GROUP], d: [1.0; GROUP / SUB], sum: [1.0; GROUP / SUB] };
-        group.set(0, &[0.0; SHARED], 1.0);
-        assert_eq!((group.q[..SHARED].to_vec(), group.d[0], group.sum[1]), (vec![0; SHARED], 0.0, 0.0));
+        let mut group = Group { q: [7; GROUP], sums: [1; SUBS], float_sums: [1.0; SUBS], d: 1.0 };
+        group.set(&[0.0; GROUP], 1.0, Order::Natural);
+        assert_eq!((group.q, group.sums, group.d), ([0; GROUP], [0; SUBS], 0.0));
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let mut values = [1.0; SHARED];
+            let mut values = [1.0; GROUP];
             values[5] = bad;
-            group.set(1, &values, 1.0);
-            assert!(group.d[2].is_nan() && group.sum[3].is_nan(), "{bad}");
+            group.set(&values, 1.0, Order::Natural);
+            assert!(group.d.is_nan(), "{bad}");
         }
-        assert_eq!(group.d[4], 1.0);
     }
 
     #[test]
     fn a_weight_is_part_of_the_scale() {
         let mut group = Group::ZERO;
-        group.set(7, &[2.0; SHARED], -3.0);
-        assert_eq!(group.q[255], 127);
-        assert!((group.d[15] * 127.0 + 6.0).abs() < 1e-6 && (group.sum[15] + 96.0).abs() < 1e-4);
+        group.set(&[2.0; GROUP], -3.0, Order::Pairs);
+        assert_eq!((group.q[255], group.sums[15]), (127, 2032));
+        assert!((group.d * 127.0 + 6.0).abs() < 1e-6);
     }
 }

@@ -1,6 +1,6 @@
 //! Which kernels there are, and which run on this machine.
 
-use super::activation::{Group, Row, quantize};
+use super::activation::{Group, Order, Row, quantize};
 use super::block::GROUP;
 use super::{avx512, scalar};
 use crate::gguf::TensorType;
@@ -9,6 +9,14 @@ use std::str::FromStr;
 
 /// A row of weights, times each of the rows `x`, to as many sums.
 pub(super) type Dot = fn(&[u8], x: &[Row<'_>], &mut [f32]);
+
+/// How a type's weights are multiplied.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) dot: Dot,
+    /// What activations have to be in.
+    pub(super) order: Order,
+}
 
 /// A set of kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,11 +79,11 @@ impl Isa {
 
     /// The kernel of a type, to be used by itself.
     pub fn kernel(self, ty: TensorType) -> Option<Kernel> {
-        self.dot(ty).filter(|_| self.is_supported()).map(Kernel)
+        self.way(ty).filter(|_| self.is_supported()).map(Kernel)
     }
 
     /// The kernel of a type.
-    pub(super) fn dot(self, ty: TensorType) -> Option<Dot> {
+    pub(super) fn way(self, ty: TensorType) -> Option<Way> {
         match self {
             Isa::Ggml => None,
             Isa::Scalar => scalar::kernel(ty),
@@ -85,7 +93,7 @@ impl Isa {
 
     /// Whether rows of `k` weights of a type have a kernel.
     pub fn computes(self, ty: TensorType, k: usize) -> bool {
-        k.is_multiple_of(GROUP) && self.dot(ty).is_some()
+        k.is_multiple_of(GROUP) && self.way(ty).is_some()
     }
 }
 
@@ -107,7 +115,7 @@ impl FromStr for Isa {
 
 /// Rows of weights of one type times rows of activations.
 #[derive(Clone, Copy)]
-pub struct Kernel(Dot);
+pub struct Kernel(Way);
 
 impl Kernel {
     /// A row of weights times each of `x`, to `out`, which is as long as `x`. The row is whole groups of 256 weights,
@@ -115,7 +123,7 @@ impl Kernel {
     pub fn dot(&self, row: &[u8], x: &[&Activations], out: &mut [f32]) {
         for (x, out) in x.chunks(4).zip(out.chunks_mut(4)) {
             let rows: [Row<'_>; 4] = std::array::from_fn(|n| Row { groups: x.get(n).map_or(&[], |x| &x.0) });
-            (self.0)(row, &rows[..x.len()], out);
+            (self.0.dot)(row, &rows[..x.len()], out);
         }
     }
 }
@@ -124,10 +132,91 @@ impl Kernel {
 pub struct Activations(Vec<Group>);
 
 impl Activations {
-    /// Of values whose number is a multiple of 256; the rest is left out.
-    pub fn new(values: &[f32]) -> Activations {
+    /// For a kernel, of values whose number is a multiple of 256; the rest is left out.
+    pub fn new(values: &[f32], kernel: &Kernel) -> Activations {
         let mut groups = vec![Group::ZERO; values.len() / GROUP];
-        quantize(values, &mut groups);
+        quantize(values, kernel.0.order, &mut groups);
         Activations(groups)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experts::block::group_bytes;
+    use crate::experts::testing::{TYPES, noise, random_rows};
+    use crate::ggml::dequantize;
+
+    /// Rows of weights times rows of activations in f64, and the sum of the amounts of all products.
+    fn expected(ty: TensorType, row: &[u8], x: &[f32]) -> (f64, f64) {
+        let mut weights = vec![0.0; x.len()];
+        dequantize(ty, row, &mut weights).unwrap();
+        let products = || weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+        (products().sum(), products().map(f64::abs).sum())
+    }
+
+    /// Activations that eight bits hold exactly: whatever is wrong then is the kernel's.
+    fn whole_numbers(seed: u64, n: usize) -> Vec<f32> {
+        let mut x: Vec<f32> = noise(seed, n).iter().map(|x| (x * 127.0).round() / 64.0).collect();
+        x.iter_mut().step_by(GROUP).for_each(|x| *x = 127.0 / 64.0);
+        x
+    }
+
+    #[test]
+    fn every_kernel_multiplies_what_is_stored() {
+        for isa in Isa::available() {
+            for ty in TYPES {
+                let Some(kernel) = isa.kernel(ty) else { continue };
+                for n in [1, 2, 3, 4, 5, 9] {
+                    let rows = random_rows(ty, 3 * n, n as u64);
+                    let values: Vec<Vec<f32>> = (0..7).map(|seed| whole_numbers(seed, n * GROUP)).collect();
+                    let x: Vec<Activations> = values.iter().map(|x| Activations::new(x, &kernel)).collect();
+                    for row in rows.chunks(n * group_bytes(ty)) {
+                        for count in 1..=x.len() {
+                            let mut found = vec![f32::NAN; count];
+                            kernel.dot(row, &x[..count].iter().collect::<Vec<_>>(), &mut found);
+                            for (found, x) in found.iter().zip(&values) {
+                                let (expected, amount) = expected(ty, row, x);
+                                let error = (f64::from(*found) - expected).abs();
+                                assert!(error <= 4e-6 * amount, "{isa} {ty}, {n} groups: {found}, not {expected}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Blocks of the same byte throughout: indices, signs and scales at their ends.
+    #[test]
+    fn extreme_bits() {
+        for isa in Isa::available() {
+            for ty in TYPES {
+                let Some(kernel) = isa.kernel(ty) else { continue };
+                let x = vec![127.0; 2 * GROUP];
+                let activations = Activations::new(&x, &kernel);
+                for byte in [0x00, 0x7b, 0x3f, 0x55, 0x2a, 0x7a, 0xf0, 0x0f, 0x88, 0xfb] {
+                    let row = vec![byte; 2 * group_bytes(ty)];
+                    let (expected, amount) = expected(ty, &row, &x);
+                    if !amount.is_finite() {
+                        continue;
+                    }
+                    let mut found = [f32::NAN];
+                    kernel.dot(&row, &[&activations], &mut found);
+                    let error = (f64::from(found[0]) - expected).abs();
+                    // Where numbers are small and all activations are large, an offset of 128 takes some bits.
+                    assert!(error <= 3e-5 * amount, "{isa} {ty} of {byte:#x}: {}, not {expected}", found[0]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for isa in Isa::available() {
+            assert_eq!(isa.name().parse(), Ok(isa));
+        }
+        let error = "sse9".parse::<Isa>().unwrap_err().to_string();
+        assert!(error.contains("CACHALOT_CPU=\"sse9\"") && error.contains("ggml, scalar"), "{error}");
     }
 }

@@ -1,9 +1,9 @@
 //! A matrix times the rows of a batch.
 #![allow(unsafe_code)]
 
-use super::activation::{Group, Row, quantize};
+use super::activation::{Group, Order, Row, quantize};
 use super::block::GROUP;
-use super::kernel::Dot;
+use super::kernel::Way;
 use super::scratch::Scratch;
 use crate::ggml::{Operand, Share, Shared, Work};
 use std::ops::Range;
@@ -14,7 +14,7 @@ pub(super) const AT_ONCE: usize = 4;
 
 /// `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens].
 pub(super) struct MatMul {
-    pub(super) dot: Dot,
+    pub(super) way: Way,
     pub(super) scratch: Arc<Scratch>,
 }
 
@@ -23,7 +23,7 @@ impl Work for MatMul {
         let [a, x] = operands else { return };
         let ([k, n, ..], n_tokens) = (a.ne.map(|n| n as usize), x.ne[1] as usize);
         let per_row = k / GROUP;
-        quantize_rows(share, x, per_row, n_tokens, self.scratch.x.shared());
+        quantize_rows(share, x, self.way.order, n_tokens, self.scratch.x.shared());
         if share.thread == 0 {
             self.scratch.team.begin();
         }
@@ -40,7 +40,7 @@ impl Work for MatMul {
                 x.iter_mut().zip(tokens.clone()).for_each(|(row, t)| row.groups = &groups[t * per_row..][..per_row]);
                 let mut sums = [0.0; AT_ONCE];
                 for row in rows.clone() {
-                    (self.dot)(&a.bytes[row * a.nb[1]..][..a.nb[1]], &x[..n_x], &mut sums[..n_x]);
+                    (self.way.dot)(&a.bytes[row * a.nb[1]..][..a.nb[1]], &x[..n_x], &mut sums[..n_x]);
                     for (sum, token) in sums.iter().zip(tokens.clone()) {
                         let at = token * n + row;
                         // SAFETY: these rows of the result are this piece's.
@@ -53,7 +53,8 @@ impl Work for MatMul {
 }
 
 /// A thread's share of the rows of `x` [k, n_tokens], quantised.
-pub(super) fn quantize_rows(share: Share, x: &Operand<'_>, per_row: usize, n_tokens: usize, to: Shared<'_, Group>) {
+pub(super) fn quantize_rows(share: Share, x: &Operand<'_>, order: Order, n_tokens: usize, to: Shared<'_, Group>) {
+    let per_row = x.ne[0] as usize / GROUP;
     let all = part(n_tokens * per_row, share);
     let mut at = all.start;
     while at < all.end {
@@ -61,7 +62,7 @@ pub(super) fn quantize_rows(share: Share, x: &Operand<'_>, per_row: usize, n_tok
         let n = (per_row - group).min(all.end - at);
         let values = x.row::<f32>(token);
         // SAFETY: each thread has its own groups.
-        quantize(&values[group * GROUP..][..n * GROUP], unsafe { to.write(at..at + n) });
+        quantize(&values[group * GROUP..][..n * GROUP], order, unsafe { to.write(at..at + n) });
         at += n;
     }
 }

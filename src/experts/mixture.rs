@@ -1,15 +1,17 @@
 //! A layer's routed experts, as one piece of work: what goes in is quantised once; then all rows of all chosen
-//! experts' gates and ups, which end in quantised hidden values; then all rows of the result, each the sum over a
+//! experts' gates and ups, of whose hidden values whoever computes the last of a group quantises it; then all rows of the result, each the sum over a
 //! token's experts. The threads meet twice.
 #![allow(unsafe_code)]
 
-use super::activation::{Group, Row};
+use super::activation::{Group, Row, quantize};
 use super::block::GROUP;
-use super::kernel::Dot;
+use super::kernel::Way;
 use super::matmul::{AT_ONCE, quantize_rows};
 use super::scratch::{Chosen, Scratch};
 use crate::ggml::{Operand, Share, Shared, Work};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Rows that a thread computes before it takes others: as many hidden values share a scale.
 const ROWS: usize = 32;
@@ -18,23 +20,23 @@ const ROWS: usize = 32;
 /// [n_embd, n_ff, n_expert], or both as one [n_embd, 2 · n_ff, n_expert], and down [n_ff, n_embd, n_expert];
 /// the result is [n_embd, n_tokens].
 pub(super) struct Experts {
-    pub(super) gate: Dot,
-    pub(super) up: Dot,
-    pub(super) down: Dot,
+    pub(super) gate: Way,
+    pub(super) up: Way,
+    pub(super) down: Way,
     pub(super) scratch: Arc<Scratch>,
 }
 
 /// The matrices of all experts.
 struct Matrices<'a> {
-    dot: Dot,
+    way: Way,
     bytes: &'a [u8],
     row: usize,
     expert: usize,
 }
 
 impl<'a> Matrices<'a> {
-    fn new(dot: Dot, operand: &Operand<'a>) -> Matrices<'a> {
-        Matrices { dot, bytes: operand.bytes, row: operand.nb[1], expert: operand.nb[2] }
+    fn new(way: Way, operand: &Operand<'a>) -> Matrices<'a> {
+        Matrices { way, bytes: operand.bytes, row: operand.nb[1], expert: operand.nb[2] }
     }
 
     fn row(&self, expert: usize, row: usize) -> &'a [u8] {
@@ -85,7 +87,10 @@ impl Work for Experts {
             layer.choose();
             self.scratch.team.begin();
         }
-        quantize_rows(share, x, layer.n_embd / GROUP, layer.n_tokens, self.scratch.x.shared());
+        quantize_rows(share, x, self.gate.order, layer.n_tokens, layer.x(0));
+        if self.up.order != self.gate.order {
+            quantize_rows(share, x, self.up.order, layer.n_tokens, layer.x(1));
+        }
         self.scratch.team.meet(share.n_threads);
         layer.hidden();
         self.scratch.team.meet(share.n_threads);
@@ -98,8 +103,9 @@ impl<'a> Layer<'a> {
     fn choose(&self) {
         let n_slots = self.n_tokens * self.n_used;
         // SAFETY: only the first thread is here, and the others wait for it before they read.
-        let (slots, chosen) =
-            unsafe { (self.scratch.slots.shared().write(0..n_slots), self.scratch.chosen.shared().write(0..n_slots + 1)) };
+        let (slots, chosen) = unsafe {
+            (self.scratch.slots.shared().write(0..n_slots), self.scratch.chosen.shared().write(0..n_slots + 1))
+        };
         let expert = |slot: &(u32, u32)| self.ids.row::<i32>(slot.0 as usize)[slot.1 as usize];
         for (n, slot) in slots.iter_mut().enumerate() {
             *slot = ((n / self.n_used) as u32, (n % self.n_used) as u32);
@@ -112,54 +118,90 @@ impl<'a> Layer<'a> {
             (first, n) = (first + same.len(), n + 1);
         }
         *last = Chosen { n, ..Chosen::default() };
+        self.scratch.done[..n * self.n_ff / GROUP].iter().for_each(|done| done.store(0, Ordering::Relaxed));
     }
 
     /// The chosen experts, and all slots.
     fn chosen(&self) -> (&'a [Chosen], &'a [(u32, u32)]) {
         let n_slots = self.n_tokens * self.n_used;
         // SAFETY: written before the first meeting.
-        let (chosen, slots) =
-            unsafe { (self.scratch.chosen.shared().read(0..n_slots + 1), self.scratch.slots.shared().read(0..n_slots)) };
+        let (chosen, slots) = unsafe {
+            (self.scratch.chosen.shared().read(0..n_slots + 1), self.scratch.slots.shared().read(0..n_slots))
+        };
         (&chosen[..chosen[n_slots].n], slots)
+    }
+
+    /// Room for the activations of all tokens: of the gates' order, and of the ups' where it is another.
+    fn x(&self, n: usize) -> Shared<'a, Group> {
+        let len = self.n_tokens * self.n_embd / GROUP;
+        self.scratch.x.shared().part(n * len..(n + 1) * len)
     }
 
     /// down's input: silu(gate · x) ⊙ up · x, times the expert's weight.
     fn hidden(&self) {
         let (chosen, slots) = self.chosen();
-        let (per_row, blocks) = (self.n_embd / GROUP, self.n_ff / ROWS);
+        let blocks = self.n_ff / ROWS;
+        let per_row = self.n_embd / GROUP;
         // SAFETY: written before the first meeting.
-        let x = unsafe { self.scratch.x.shared().read(0..self.n_tokens * per_row) };
+        let x = unsafe { self.x(0).read(0..self.n_tokens * per_row) };
+        let for_up = match self.up.way.order == self.gate.way.order {
+            true => x,
+            // SAFETY: as above.
+            false => unsafe { self.x(1).read(0..self.n_tokens * per_row) },
+        };
+        let rows = |x: &'a [Group], slots: &[(u32, u32)]| {
+            let mut rows = [Row { groups: &[] }; AT_ONCE];
+            for (row, (token, _)) in rows.iter_mut().zip(slots) {
+                row.groups = &x[*token as usize * per_row..][..per_row];
+            }
+            rows
+        };
         while let Some(piece) = self.scratch.team.take(0, chosen.len() * blocks) {
-            let (chosen, block) = (&chosen[piece / blocks], piece % blocks);
-            for at in (chosen.first..chosen.first + chosen.n).step_by(AT_ONCE) {
-                let slots = &slots[at..(at + AT_ONCE).min(chosen.first + chosen.n)];
-                let mut rows = [Row { groups: &[] }; AT_ONCE];
-                for (row, (token, _)) in rows.iter_mut().zip(slots) {
-                    row.groups = &x[*token as usize * per_row..][..per_row];
-                }
-                self.hidden_block(chosen.expert, block, at, slots, &rows[..slots.len()]);
+            let (nth, block) = (piece / blocks, piece % blocks);
+            let chosen = &chosen[nth];
+            let all = chosen.first..chosen.first + chosen.n;
+            for at in all.clone().step_by(AT_ONCE) {
+                let slots = &slots[at..(at + AT_ONCE).min(all.end)];
+                self.hidden_block(chosen.expert, block, at, &rows(x, slots)[..slots.len()], &rows(for_up, slots));
+            }
+            let group = block * ROWS / GROUP;
+            let done = &self.scratch.done[nth * self.n_ff / GROUP + group];
+            if done.fetch_add(1, Ordering::AcqRel) + 1 == (GROUP / ROWS) as u32 {
+                self.quantize_hidden(all, group, slots);
             }
         }
     }
 
     /// 32 hidden values of each slot from `at` on.
-    fn hidden_block(&self, expert: usize, block: usize, at: usize, slots: &[(u32, u32)], x: &[Row<'_>]) {
+    fn hidden_block(&self, expert: usize, block: usize, at: usize, x: &[Row<'_>], for_up: &[Row<'_>]) {
         let (mut values, mut gate, mut up) = ([[0.0; ROWS]; AT_ONCE], [0.0; AT_ONCE], [0.0; AT_ONCE]);
         let n = x.len();
         for row in 0..ROWS {
-            (self.gate.dot)(self.gate.row(expert, ROWS * block + row), x, &mut gate[..n]);
-            (self.up.dot)(self.up.row(expert, ROWS * block + row), x, &mut up[..n]);
+            (self.gate.way.dot)(self.gate.row(expert, ROWS * block + row), x, &mut gate[..n]);
+            (self.up.way.dot)(self.up.row(expert, ROWS * block + row), &for_up[..n], &mut up[..n]);
             for (values, (gate, up)) in values.iter_mut().zip(gate.iter().zip(&up)) {
                 values[row] = gate / (1.0 + (-gate).exp()) * up;
             }
         }
-        let per_slot = self.n_ff / GROUP;
-        for (n, (values, (token, nth))) in values.iter().zip(slots).enumerate() {
-            let weight = self.weight(*token, *nth);
-            let (group, part) = (block / (GROUP / ROWS), block % (GROUP / ROWS));
-            let place = (at + n) * per_slot + group;
-            // SAFETY: other threads write other parts of the group: it is never borrowed as a whole.
-            unsafe { Group::set_shared(self.scratch.hidden.shared(), place, part, values, weight) };
+        for (n, values) in values.iter().enumerate().take(n) {
+            let from = (at + n) * self.n_ff + ROWS * block;
+            // SAFETY: these rows of these slots are this piece's.
+            unsafe { self.scratch.hidden.shared().write(from..from + ROWS) }.copy_from_slice(values);
+        }
+    }
+
+    /// A group of the hidden values of an expert's slots, which are all there.
+    fn quantize_hidden(&self, all: Range<usize>, group: usize, slots: &[(u32, u32)]) {
+        for slot in all {
+            let (token, nth) = slots[slot];
+            let (from, place) = (slot * self.n_ff + GROUP * group, slot * (self.n_ff / GROUP) + group);
+            // SAFETY: the threads that wrote them have said so, and the group is nobody else's.
+            let (values, to) = unsafe {
+                let to = self.scratch.hidden_groups.shared().write(place..place + 1);
+                (self.scratch.hidden.shared().read(from..from + GROUP), to)
+            };
+            quantize(values, self.down.way.order, to);
+            to[0].d *= self.weight(token, nth);
         }
     }
 
@@ -174,7 +216,7 @@ impl<'a> Layer<'a> {
         let (chosen, slots) = self.chosen();
         let per_slot = self.n_ff / GROUP;
         // SAFETY: written before the second meeting.
-        let hidden = unsafe { self.scratch.hidden.shared().read(0..slots.len() * per_slot) };
+        let hidden = unsafe { self.scratch.hidden_groups.shared().read(0..slots.len() * per_slot) };
         while let Some(block) = self.scratch.team.take(1, self.n_embd / ROWS) {
             let place = |token: usize| token * self.n_embd + ROWS * block;
             for token in 0..self.n_tokens {
@@ -190,7 +232,7 @@ impl<'a> Layer<'a> {
                     }
                     for row in 0..ROWS {
                         let weights = self.down.row(chosen.expert, ROWS * block + row);
-                        (self.down.dot)(weights, &rows[..slots.len()], &mut sums[..slots.len()]);
+                        (self.down.way.dot)(weights, &rows[..slots.len()], &mut sums[..slots.len()]);
                         for (sum, (token, _)) in sums.iter().zip(slots) {
                             let at = place(*token as usize) + row;
                             // SAFETY: as above.

@@ -56,7 +56,8 @@ impl Kernels {
         let sizes = match isa {
             Isa::Ggml => Sizes::default(),
             _ => Sizes {
-                n_x: shape.n_tokens * shape.n_row.div_ceil(GROUP),
+                // Experts may need it in two orders.
+                n_x: 2 * shape.n_tokens * shape.n_row.div_ceil(GROUP),
                 n_hidden: shape.n_tokens * shape.n_used * shape.n_ff.div_ceil(GROUP),
                 n_slots: shape.n_tokens * shape.n_used,
             },
@@ -68,11 +69,11 @@ impl Kernels {
     pub fn mul_mat<'b>(&self, b: &Builder<'b>, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
         let ([k, n, a2, a3], [kx, n_tokens, x2, x3]) = (a.ne(), x.ne());
         let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
-        let dot = a.ty().filter(|_| is_flat && k as usize % GROUP == 0).and_then(|ty| self.isa.dot(ty));
-        let Some(dot) = dot.filter(|_| self.scratch.fits(n_tokens as usize * k as usize / GROUP, 0, 0)) else {
+        let way = a.ty().filter(|_| is_flat && k as usize % GROUP == 0).and_then(|ty| self.isa.way(ty));
+        let Some(way) = way.filter(|_| self.scratch.fits(n_tokens as usize * k as usize / GROUP, 0, 0)) else {
             return b.mul_mat(a, x);
         };
-        let work = MatMul { dot, scratch: self.scratch.clone() };
+        let work = MatMul { way, scratch: self.scratch.clone() };
         b.work("mul_mat", Arc::new(work), &[a, x], &[], [n, n_tokens, 1, 1])
     }
 
@@ -108,10 +109,10 @@ impl Kernels {
         let has_kernels = n_embd as usize % GROUP == 0 && n_ff as usize % GROUP == 0;
         let fits = fits
             && has_kernels
-            && self.scratch.fits(n_tokens as usize * groups(n_embd), n_slots * groups(n_ff), n_slots);
-        let dot = |a: Tensor<'b>| a.ty().filter(|_| fits).and_then(|ty| self.isa.dot(ty));
-        let (Some(gate), Some(up), Some(down_dot)) = (dot(first), dot(second), dot(down)) else { return Ok(None) };
-        let work = Arc::new(Experts { gate, up, down: down_dot, scratch: self.scratch.clone() });
+            && self.scratch.fits(2 * n_tokens as usize * groups(n_embd), n_slots * groups(n_ff), n_slots);
+        let way = |a: Tensor<'b>| a.ty().filter(|_| fits).and_then(|ty| self.isa.way(ty));
+        let (Some(gate), Some(up), Some(down_way)) = (way(first), way(second), way(down)) else { return Ok(None) };
+        let work = Arc::new(Experts { gate, up, down: down_way, scratch: self.scratch.clone() });
         let mut operands = vec![x, ids, weights, first];
         if let GateUp::Two { up, .. } = gate_up {
             operands.push(up);

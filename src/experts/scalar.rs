@@ -1,17 +1,18 @@
 //! The plain kernel: it says what the others must compute.
 
-use super::activation::Row;
-use super::block::{GROUP, SUB, Unpack, Unpacked, codebooks, group_bytes, unpacker};
-use super::kernel::Dot;
+use super::activation::{Order, Row};
+use super::block::{SUB, Unpack, Unpacked, codebooks, group_bytes, unpacker};
+use super::kernel::{Dot, Way};
 use crate::gguf::TensorType;
 
 macro_rules! kernels {
     ($($ty:ident)*) => {
-        pub(super) fn kernel(ty: TensorType) -> Option<Dot> {
-            match ty {
-                $(TensorType::$ty => Some(|row, x, out| dot(TensorType::$ty, row, x, out)),)*
-                _ => None,
-            }
+        pub(super) fn kernel(ty: TensorType) -> Option<Way> {
+            let dot: Dot = match ty {
+                $(TensorType::$ty => |row, x, out| dot(TensorType::$ty, row, x, out),)*
+                _ => return None,
+            };
+            Some(Way { dot, order: Order::Natural })
         }
     };
 }
@@ -35,11 +36,11 @@ fn dot_by(unpack: Unpack, bytes: usize, row: &[u8], x: &[Row<'_>], out: &mut [f3
         unpack(bytes, codebooks(), &mut group);
         for (out, x) in out.iter_mut().zip(x) {
             let x = &x.groups[n];
-            for sub in 0..GROUP / SUB {
-                let at = SUB * sub..SUB * (sub + 1);
-                let products = group.q[at.clone()].iter().zip(&x.q[at]);
-                let dot: i32 = products.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-                *out += group.scale[sub] * x.d[sub] * dot as f32 + group.min[sub] * x.sum[sub];
+            let (runs, _) = group.q.as_chunks::<SUB>();
+            let (x_runs, _) = x.q.as_chunks::<SUB>();
+            for (sub, (run, x_run)) in runs.iter().zip(x_runs).enumerate() {
+                let dot: i32 = run.iter().zip(x_run).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
+                *out += x.d * (group.scale[sub] * dot as f32 + group.min[sub] * x.float_sums[sub]);
             }
         }
     }

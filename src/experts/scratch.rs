@@ -1,9 +1,11 @@
 //! Memory that the nodes of a graph use one after the other.
 
 use super::activation::Group;
+use super::block::GROUP;
 use super::team::Team;
 use crate::ggml::Shared;
 use std::cell::UnsafeCell;
+use std::sync::atomic::AtomicU32;
 
 /// Values for the threads of one node at a time.
 pub(super) struct Buffer<T>(Box<[UnsafeCell<T>]>);
@@ -48,7 +50,11 @@ pub(super) struct Sizes {
 pub(super) struct Scratch {
     pub(super) team: Team,
     pub(super) x: Buffer<Group>,
-    pub(super) hidden: Buffer<Group>,
+    /// Between two matrices of an expert, n_ff values a slot.
+    pub(super) hidden: Buffer<f32>,
+    pub(super) hidden_groups: Buffer<Group>,
+    /// Of each group of each chosen expert, how many parts are computed.
+    pub(super) done: Vec<AtomicU32>,
     pub(super) chosen: Buffer<Chosen>,
     /// Of each slot, its token and which of its experts.
     pub(super) slots: Buffer<(u32, u32)>,
@@ -60,7 +66,9 @@ impl Scratch {
         Scratch {
             team: Team::default(),
             x: Buffer::new(Group::ZERO, sizes.n_x),
-            hidden: Buffer::new(Group::ZERO, sizes.n_hidden),
+            hidden: Buffer::new(0.0, sizes.n_hidden * GROUP),
+            hidden_groups: Buffer::new(Group::ZERO, sizes.n_hidden),
+            done: std::iter::repeat_with(AtomicU32::default).take(sizes.n_hidden).collect(),
             // One more tells how many there are.
             chosen: Buffer::new(Chosen::default(), sizes.n_slots + 1),
             slots: Buffer::new((0, 0), sizes.n_slots),

@@ -97,6 +97,13 @@ impl<'a, T> Shared<'a, T> {
         self.len == 0
     }
 
+    /// A part of it; a range that is not there is a panic.
+    pub fn part(self, range: Range<usize>) -> Shared<'a, T> {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        // SAFETY: within the values.
+        Shared { ptr: unsafe { self.ptr.add(range.start) }, len: range.len(), of: PhantomData }
+    }
+
     /// Some of the values, to write; a range that is not there is a panic.
     ///
     /// # Safety
@@ -153,7 +160,17 @@ impl<'b> Builder<'b> {
         let node = self.node(op, || unsafe {
             let (ty, n) = (TensorType::F32.id(), operands.len() as c_int);
             ggml_sys::ggml_custom_4d(
-                self.ctx(), ty, ne[0], ne[1], ne[2], ne[3], operands.as_mut_ptr(), n, Some(run), all, data,
+                self.ctx(),
+                ty,
+                ne[0],
+                ne[1],
+                ne[2],
+                ne[3],
+                operands.as_mut_ptr(),
+                n,
+                Some(run),
+                all,
+                data,
             )
         })?;
         self.keep(worker);

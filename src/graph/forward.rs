@@ -49,7 +49,14 @@ impl Options {
 
     /// The most exact way: F32 cache, attention with its scores in memory, ggml's reference paths.
     pub fn exact(self) -> Options {
-        Options { cache_type: CacheType::F32, flash_attention: false, absorb: Absorb::Always, isa: Isa::Ggml, reference: true, ..self }
+        Options {
+            cache_type: CacheType::F32,
+            flash_attention: false,
+            absorb: Absorb::Always,
+            isa: Isa::Ggml,
+            reference: true,
+            ..self
+        }
     }
 }
 

@@ -4,27 +4,68 @@
 //! entry is two bytes, and each byte of 64 entries is a permutation. Large ones (IQ1, IQ2_S) are read from memory.
 
 use super::tables::Tables;
-use super::{Format, Weights, f16, twice};
+use super::{FloatWeights, Floats, Weights, Whole, f16, pairs, spread, twice, word_pairs};
+use crate::experts::activation::Order;
 use crate::experts::block::iq1_m_d;
 use crate::gguf::TensorType;
 use std::arch::x86_64::*;
 
-/// Eight entries a vector, by 32 indices.
+/// Eight entries a vector, by 32 indices, with an instruction for eight.
+///
+/// # Safety
+/// The book has entries for all indices.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-unsafe fn look_up(book: &[[u8; 8]], indices: __m512i) -> [__m512i; 4] {
-    #[repr(align(64))]
-    struct Indices([u16; 32]);
-    let mut index = Indices([0; 32]);
-    // SAFETY: 64 bytes.
-    unsafe { _mm512_store_si512(index.0.as_mut_ptr().cast(), indices) };
-    std::array::from_fn(|i| {
-        // SAFETY: the callers' indices have as many bits as the book has entries for.
-        let entry = |j: usize| unsafe {
-            book.as_ptr().add(usize::from(*index.0.get_unchecked(8 * i + j))).cast::<i64>().read_unaligned()
-        };
-        _mm512_setr_epi64(entry(0), entry(1), entry(2), entry(3), entry(4), entry(5), entry(6), entry(7))
-    })
+unsafe fn gathered(book: &[u64], indices: __m512i) -> [__m512i; 4] {
+    let parts = [
+        _mm512_castsi512_si128(indices),
+        _mm512_extracti32x4_epi32(indices, 1),
+        _mm512_extracti32x4_epi32(indices, 2),
+        _mm512_extracti32x4_epi32(indices, 3),
+    ];
+    // SAFETY: the caller's word.
+    parts.map(|eight| unsafe { _mm512_i64gather_epi64(_mm512_cvtepu16_epi64(eight), book.as_ptr().cast(), 8) })
+}
+
+/// The same with a load for each, as unsafe as that. Indices come four in a word, from registers: by way of memory or
+/// vectors they would come late. The loads are volatile so that the compiler makes no gathers of them. It is a macro
+/// because no function of this size would be inlined.
+macro_rules! loaded {
+    ($book:expr, |$n:ident| $four:expr) => {{
+        let book = $book.as_ptr();
+        macro_rules! entry {
+            ($word:ident, $place:literal) => {
+                book.add(usize::from(($word >> (16 * $place)) as u16)).read_volatile() as i64
+            };
+        }
+        macro_rules! eight {
+            ($i:literal) => {{
+                let $n = 2 * $i;
+                let a: u64 = $four;
+                let $n = 2 * $i + 1;
+                let b: u64 = $four;
+                _mm512_setr_epi64(
+                    entry!(a, 0),
+                    entry!(a, 1),
+                    entry!(a, 2),
+                    entry!(a, 3),
+                    entry!(b, 0),
+                    entry!(b, 1),
+                    entry!(b, 2),
+                    entry!(b, 3),
+                )
+            }};
+        }
+        [eight!(0), eight!(1), eight!(2), eight!(3)]
+    }};
+}
+
+/// Each byte of four in the lower half of a word.
+#[inline]
+#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
+unsafe fn four_bytes(at: *const u8) -> u64 {
+    // SAFETY: the caller's pointer has four bytes.
+    _pdep_u64(u64::from(unsafe { at.cast::<u32>().read_unaligned() }), 0x00ff_00ff_00ff_00ff)
 }
 
 /// 32 bytes as words.
@@ -35,94 +76,14 @@ unsafe fn words(at: *const u8) -> __m512i {
     _mm512_cvtepu8_epi16(unsafe { _mm256_loadu_si256(at.cast()) })
 }
 
-pub(super) struct Iq1S;
-
-impl Format for Iq1S {
-    const TYPE: TensorType = TensorType::IQ1_S;
-
-    #[inline]
-    #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
-        // SAFETY: the group's 50 bytes.
-        let (d, low, high) = unsafe { (f16(group), words(group.add(2)), _mm_loadu_si128(group.add(34).cast())) };
-        // Of each word four times three bits, to bits 8 to 10.
-        let shifts = _mm512_set1_epi64(0x0900_0600_0300_0000);
-        let fields = _mm512_multishift_epi64_epi8(shifts, _mm512_cvtepu16_epi64(high));
-        let indices = _mm512_or_si512(low, _mm512_and_si512(fields, _mm512_set1_epi16(0x700)));
-        let high = _mm256_cvtepu16_epi32(high);
-        let scale = _mm256_and_si256(_mm256_srli_epi32(high, 12), _mm256_set1_epi32(7));
-        let scale = _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_add_epi32(scale, scale), _mm256_set1_epi32(1)));
-        let scale = _mm256_mul_ps(scale, _mm256_set1_ps(d));
-        // The entry is one too large, and the shift is an eighth up or down.
-        let is_down = _mm256_movepi32_mask(_mm256_slli_epi32(high, 16));
-        let shift = _mm256_mask_blend_ps(is_down, _mm256_set1_ps(-0.875), _mm256_set1_ps(-1.125));
-        Weights {
-            // SAFETY: indices of 11 bits.
-            u: unsafe { look_up(&tables.iq1, indices) },
-            scale: twice(scale),
-            min: twice(_mm256_mul_ps(scale, shift)),
-        }
-    }
-}
-
-pub(super) struct Iq1M;
-
-impl Format for Iq1M {
-    const TYPE: TensorType = TensorType::IQ1_M;
-
-    #[inline]
-    #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
-        // SAFETY: the group's 56 bytes.
-        let (low, high, scales) = unsafe {
-            let scales = group.add(48).cast::<u64>().read_unaligned();
-            (words(group), _mm_loadu_si128(group.add(32).cast()), scales)
-        };
-        let word = |n: u32| (scales >> (16 * n)) as u16;
-        let d = iq1_m_d([word(0), word(1), word(2), word(3)]);
-        // Of each byte two nibbles: three bits of index, to bits 8 to 10 of two words, and the shift.
-        let both = _mm512_cvtepu8_epi32(high);
-        let both = _mm512_or_si512(_mm512_slli_epi32(both, 8), _mm512_slli_epi32(both, 20));
-        let indices = _mm512_or_si512(low, _mm512_and_si512(both, _mm512_set1_epi16(0x700)));
-        let is_down = _mm512_test_epi16_mask(both, _mm512_set1_epi16(0x800));
-        // Sixteen times three bits: three twelfths of a word each, the words' last four bits are d's.
-        let fields = _mm512_multishift_epi64_epi8(
-            _mm512_setr_epi64(0, 3, 6, 9, 16, 19, 22, 25),
-            _mm512_set1_epi64(scales as i64),
-        );
-        let more = _mm512_multishift_epi64_epi8(
-            _mm512_setr_epi64(32, 35, 38, 41, 48, 51, 54, 57),
-            _mm512_set1_epi64(scales as i64),
-        );
-        let fields = _mm512_inserti64x4(
-            _mm512_castsi256_si512(_mm512_cvtepi64_epi32(fields)),
-            _mm512_cvtepi64_epi32(more),
-            1,
-        );
-        let fields = _mm512_and_si512(fields, _mm512_set1_epi32(7));
-        let scale = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_add_epi32(fields, fields), _mm512_set1_epi32(1)));
-        let scale = _mm512_mul_ps(scale, _mm512_set1_ps(d / 8.0));
-        // SAFETY: indices of 11 bits.
-        let entries = unsafe { look_up(&tables.iq1, indices) };
-        // Eight times the entry, which is one too large, and two more where the shift is up: nine too large.
-        let up = _mm512_set1_epi8(2);
-        let u = std::array::from_fn(|i| {
-            let eight_times = _mm512_slli_epi16(entries[i], 3);
-            let is_up = !(is_down >> (8 * i)) as u8;
-            _mm512_add_epi8(eight_times, _mm512_maskz_mov_epi64(is_up, up))
-        });
-        Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-9.0)) }
-    }
-}
-
-/// Amounts with 128 added, negative where a bit is set: 0 less is 128 less, too.
+/// As masks.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-unsafe fn signed(amounts: [__m512i; 4], signs: __m256i) -> [__m512i; 4] {
-    let mut masks = [0u64; 4];
+fn masks(signs: __m256i) -> [u64; 4] {
+    let mut masks = [0; 4];
     // SAFETY: 32 bytes.
     unsafe { _mm256_storeu_si256(masks.as_mut_ptr().cast(), signs) };
-    std::array::from_fn(|i| _mm512_mask_sub_epi8(amounts[i], masks[i], _mm512_setzero_si512(), amounts[i]))
+    masks
 }
 
 /// Bytes of seven signs, with the eighth, which makes their number even.
@@ -130,12 +91,129 @@ unsafe fn signed(amounts: [__m512i; 4], signs: __m256i) -> [__m512i; 4] {
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
 fn even(signs: __m256i) -> __m256i {
     const ODD: i8 = -128;
-    let odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, ODD, ODD, 0, ODD, 0, 0, ODD, ODD, 0, 0, ODD, 0, ODD, ODD, 0));
+    let odd =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, ODD, ODD, 0, ODD, 0, 0, ODD, ODD, 0, 0, ODD, 0, ODD, ODD, 0));
     let nibble = _mm256_set1_epi8(15);
     let signs = _mm256_and_si256(signs, _mm256_set1_epi8(0x7f));
     let low = _mm256_shuffle_epi8(odd, _mm256_and_si256(signs, nibble));
     let high = _mm256_shuffle_epi8(odd, _mm256_and_si256(_mm256_srli_epi16(signs, 4), nibble));
     _mm256_or_si256(signs, _mm256_xor_si256(low, high))
+}
+
+pub(super) struct Iq1S<const GATHER: bool>;
+
+impl<const GATHER: bool> Whole for Iq1S<GATHER> {
+    const TYPE: TensorType = TensorType::IQ1_S;
+    const ORDER: Order = Order::Natural;
+    const HAS_MINS: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights {
+        let entries = if GATHER {
+            // SAFETY: the group's 50 bytes.
+            let (low, high) = unsafe { (words(group.add(2)), _mm_loadu_si128(group.add(34).cast())) };
+            // Of each word four times three bits, to bits 8 to 10.
+            let shifts = _mm512_set1_epi64(0x0900_0600_0300_0000);
+            let fields = _mm512_multishift_epi64_epi8(shifts, _mm512_cvtepu16_epi64(high));
+            let indices = _mm512_or_si512(low, _mm512_and_si512(fields, _mm512_set1_epi16(0x700)));
+            // SAFETY: indices of 11 bits.
+            unsafe { gathered(&tables.iq1_s, indices) }
+        } else {
+            // SAFETY: the group's 50 bytes; indices of 11 bits.
+            unsafe {
+                loaded!(tables.iq1_s, |n| {
+                    let four = four_bytes(group.add(2 + 4 * n));
+                    let more = u64::from(group.add(34 + 2 * n).cast::<u16>().read_unaligned());
+                    four | _pdep_u64(more, 0x0700_0700_0700_0700)
+                })
+            }
+        };
+        // SAFETY: the group's 50 bytes.
+        let (d, high) = unsafe { (f16(group), _mm_loadu_si128(group.add(34).cast())) };
+        let one = _mm_set1_epi16(1);
+        let scale = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(high, 11), _mm_set1_epi16(14)), one);
+        // The entry is one too large, and the shift is an eighth up or down: in eighths, -8 and 1 or -1.
+        let shift = _mm_sign_epi16(scale, _mm_or_si128(high, one));
+        let min = _mm_sub_epi16(shift, _mm_slli_epi16(scale, 3));
+        // Each min for two runs.
+        let mins = _mm256_set_m128i(_mm_unpackhi_epi16(min, min), _mm_unpacklo_epi16(min, min));
+        Weights {
+            u: entries,
+            signs: [0; 4],
+            scales: spread(scale, const { &word_pairs(Order::Natural) }),
+            d,
+            mins,
+            d_min: d * 0.125,
+        }
+    }
+}
+
+pub(super) struct Iq1M<const GATHER: bool>;
+
+impl<const GATHER: bool> Whole for Iq1M<GATHER> {
+    const TYPE: TensorType = TensorType::IQ1_M;
+    const ORDER: Order = Order::Natural;
+    const HAS_MINS: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights {
+        let entries = if GATHER {
+            // SAFETY: the group's 56 bytes.
+            let (low, high) = unsafe { (words(group), _mm_loadu_si128(group.add(32).cast())) };
+            // Of each byte two nibbles, three bits of each to bits 8 to 10 of a word.
+            let both = _mm512_cvtepu8_epi32(high);
+            let both = _mm512_or_si512(_mm512_slli_epi32(both, 8), _mm512_slli_epi32(both, 20));
+            let indices = _mm512_or_si512(low, _mm512_and_si512(both, _mm512_set1_epi16(0x700)));
+            // SAFETY: indices of 11 bits.
+            unsafe { gathered(&tables.iq1_m, indices) }
+        } else {
+            // SAFETY: the group's 56 bytes; indices of 11 bits.
+            unsafe {
+                loaded!(tables.iq1_m, |n| {
+                    let four = four_bytes(group.add(4 * n));
+                    let more = u64::from(group.add(32 + 2 * n).cast::<u16>().read_unaligned());
+                    four | _pdep_u64(more, 0x0f00_0f00_0f00_0f00) & 0x0700_0700_0700_0700
+                })
+            }
+        };
+        // SAFETY: the group's 56 bytes.
+        let (high, scales) = unsafe {
+            let high = group.add(32).cast::<u64>();
+            ([high.read_unaligned(), high.add(1).read_unaligned()], group.add(48).cast::<u64>().read_unaligned())
+        };
+        let word = |n: u32| (scales >> (16 * n)) as u16;
+        let d = iq1_m_d([word(0), word(1), word(2), word(3)]);
+        let d = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(d)))) * 0.125;
+        // Sixteen times three bits.
+        let fields = _pext_u64(scales, 0x0fff_0fff_0fff_0fff);
+        let eight = |fields: u64| _pdep_u64(fields, 0x0e0e_0e0e_0e0e_0e0e) as i64;
+        let scales = _mm_set_epi64x(eight(fields >> 24), eight(fields));
+        let scales = _mm_or_si128(scales, _mm_set1_epi8(1));
+        // Entries are in eighths and eight too large; where the shift is up, two more: nine too large.
+        let is_down = high.map(|high| _pext_u64(high, 0x8888_8888_8888_8888) as u16);
+        let up = _mm512_set1_epi8(2);
+        let u = std::array::from_fn(|i| {
+            let is_up = !(is_down[i / 2] >> (8 * (i % 2))) as u8;
+            _mm512_mask_add_epi64(entries[i], is_up, entries[i], up)
+        });
+        Weights {
+            u,
+            signs: [0; 4],
+            scales: spread(scales, const { &pairs(Order::Natural, false) }),
+            d,
+            mins: _mm256_cvtepu8_epi16(scales),
+            d_min: -9.0 * d,
+        }
+    }
+}
+
+/// What all of IQ2 have: entries with signs, and no mins.
+#[inline]
+#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
+fn with_signs(u: [__m512i; 4], signs: __m256i, scales: [__m512i; 2], d: f32) -> Weights {
+    Weights { u, signs: masks(signs), scales, d, mins: _mm256_setzero_si256(), d_min: 0.0 }
 }
 
 /// Bytes of a table by the low bytes of words; what the high bytes become is of no use.
@@ -158,11 +236,11 @@ unsafe fn amounts(low: __m512i, high: __m512i, tables: &Tables) -> [__m512i; 4] 
     // SAFETY: 64 bytes.
     let values = unsafe { _mm512_loadu_si512(tables.iq2_amounts.as_ptr().cast()) };
     let two_bits = _mm512_set1_epi64(0x0e0c_0a08_0604_0200);
-    let each = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+    let four = |word: i64| word * 0x0001_0001_0001_0001;
+    let each = _mm512_setr_epi64(four(0), four(1), four(2), four(3), four(4), four(5), four(6), four(7));
     std::array::from_fn(|i| {
-        // Word 8·i + q in all four words of quarter q.
-        let place = _mm512_add_epi64(each, _mm512_set1_epi64(8 * i as i64));
-        let place = _mm512_mullo_epi64(place, _mm512_set1_epi64(0x0001_0001_0001_0001));
+        // Word 8·i + q in all four words of eighth q.
+        let place = _mm512_add_epi16(each, _mm512_set1_epi16(8 * i as i16));
         let word = _mm512_permutexvar_epi16(place, codes);
         _mm512_permutexvar_epi8(_mm512_multishift_epi64_epi8(two_bits, word), values)
     })
@@ -170,52 +248,58 @@ unsafe fn amounts(low: __m512i, high: __m512i, tables: &Tables) -> [__m512i; 4] 
 
 pub(super) struct Iq2Xxs;
 
-impl Format for Iq2Xxs {
+impl Whole for Iq2Xxs {
     const TYPE: TensorType = TensorType::IQ2_XXS;
+    const ORDER: Order = Order::Natural;
+    const HAS_SIGNS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights {
         // SAFETY: the group's 66 bytes.
         let (d, all) = unsafe { (f16(group), _mm512_loadu_si512(group.add(2).cast())) };
-        // Of each eight bytes: four indices, four times seven signs, four bits of scale.
-        let indices = _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(all));
-        let is_upper = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(0x80));
+        // Of each eight bytes the upper four: four times seven signs, four bits of scale.
         let signs = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(0x352e_2720), all);
         let signs = even(_mm512_cvtepi64_epi32(signs));
-        let scale = _mm256_cvtepi32_ps(_mm512_cvtepi64_epi32(_mm512_srli_epi64(all, 60)));
-        let scale = twice(_mm256_mul_ps(_mm256_add_ps(scale, _mm256_set1_ps(0.5)), _mm256_set1_ps(d * 0.25)));
+        // Twice the scale.
+        let scale = _mm512_and_si512(_mm512_srli_epi64(all, 59), _mm512_set1_epi64(30));
+        let scale = _mm512_cvtepi64_epi16(_mm512_or_si512(scale, _mm512_set1_epi64(1)));
+        let indices = _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(all));
+        let is_upper = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(0x80));
         // SAFETY: what these ask for is what this function does.
-        let u = unsafe {
+        let entries = unsafe {
             let low = bytes_of_256(&tables.iq2_xxs[0], indices, is_upper);
             let high = bytes_of_256(&tables.iq2_xxs[1], indices, is_upper);
-            signed(amounts(low, high, tables), signs)
+            amounts(low, high, tables)
         };
-        Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-128.0)) }
+        with_signs(entries, signs, spread(scale, const { &word_pairs(Order::Natural) }), d * 0.125)
     }
 }
 
-/// Sixteen scales of four bits in eight bytes.
+/// Sixteen scales of four bits in eight bytes: twice their worth.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-unsafe fn nibble_scales(at: *const u8, d: f32) -> __m512 {
+unsafe fn nibble_scales(at: *const u8) -> [__m512i; 2] {
     // SAFETY: the caller's pointer has 8 bytes.
     let both = unsafe { _mm_loadl_epi64(at.cast()) };
-    let nibbles = _mm_and_si128(_mm_unpacklo_epi8(both, _mm_srli_epi16(both, 4)), _mm_set1_epi8(15));
-    let scale = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(nibbles));
-    _mm512_mul_ps(_mm512_add_ps(scale, _mm512_set1_ps(0.5)), _mm512_set1_ps(d * 0.25))
+    let twice = _mm_unpacklo_epi8(_mm_slli_epi16(both, 1), _mm_srli_epi16(both, 3));
+    let odd = _mm_or_si128(_mm_and_si128(twice, _mm_set1_epi8(30)), _mm_set1_epi8(1));
+    spread(odd, const { &pairs(Order::Natural, false) })
 }
 
 pub(super) struct Iq2Xs;
 
-impl Format for Iq2Xs {
+impl Whole for Iq2Xs {
     const TYPE: TensorType = TensorType::IQ2_XS;
+    const ORDER: Order = Order::Natural;
+    const HAS_SIGNS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights {
         // SAFETY: the group's 74 bytes.
-        let (d, all) = unsafe { (f16(group), _mm512_loadu_si512(group.add(2).cast())) };
+        let (d, all, scales) =
+            unsafe { (f16(group), _mm512_loadu_si512(group.add(2).cast()), nibble_scales(group.add(66))) };
         let bit_7 = _mm512_test_epi16_mask(all, _mm512_set1_epi16(0x80));
         let bit_8 = _mm512_test_epi16_mask(all, _mm512_set1_epi16(0x100));
         let bytes = |table: &[u8; 512]| {
@@ -224,37 +308,46 @@ impl Format for Iq2Xs {
             let half = |n: usize| unsafe { bytes_of_256(&halves[n], all, bit_7) };
             _mm512_mask_blend_epi16(bit_8, half(0), half(1))
         };
-        let signs = even(_mm512_cvtepi16_epi8(_mm512_srli_epi16(all, 9)));
         // SAFETY: as above.
-        let (u, scale) = unsafe {
-            let amounts = amounts(bytes(&tables.iq2_xs[0]), bytes(&tables.iq2_xs[1]), tables);
-            (signed(amounts, signs), nibble_scales(group.add(66), d))
-        };
-        Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-128.0)) }
+        let entries = unsafe { amounts(bytes(&tables.iq2_xs[0]), bytes(&tables.iq2_xs[1]), tables) };
+        let signs = even(_mm512_cvtepi16_epi8(_mm512_srli_epi16(all, 9)));
+        with_signs(entries, signs, scales, d * 0.125)
     }
 }
 
-pub(super) struct Iq2S;
+pub(super) struct Iq2S<const GATHER: bool>;
 
-impl Format for Iq2S {
+impl<const GATHER: bool> Whole for Iq2S<GATHER> {
     const TYPE: TensorType = TensorType::IQ2_S;
+    const ORDER: Order = Order::Natural;
+    const HAS_SIGNS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
-        // SAFETY: the group's 82 bytes.
-        let (d, low, signs, high) = unsafe {
-            let signs = _mm256_loadu_si256(group.add(34).cast());
-            (f16(group), words(group.add(2)), signs, _mm_loadl_epi64(group.add(66).cast()))
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights {
+        let entries = if GATHER {
+            // SAFETY: the group's 82 bytes.
+            let (low, high) = unsafe { (words(group.add(2)), _mm_loadl_epi64(group.add(66).cast())) };
+            // Of each byte four times two bits, to bits 8 and 9.
+            let shifts = _mm512_set1_epi64(0x0600_0400_0200_0000);
+            let fields = _mm512_multishift_epi64_epi8(shifts, _mm512_cvtepu8_epi64(high));
+            let indices = _mm512_or_si512(low, _mm512_and_si512(fields, _mm512_set1_epi16(0x300)));
+            // SAFETY: indices of ten bits.
+            unsafe { gathered(&tables.iq2_s, indices) }
+        } else {
+            // SAFETY: the group's 82 bytes; indices of ten bits.
+            unsafe {
+                loaded!(tables.iq2_s, |n| {
+                    let four = four_bytes(group.add(2 + 4 * n));
+                    let more = u64::from(*group.add(66 + n));
+                    four | _pdep_u64(more, 0x0300_0300_0300_0300)
+                })
+            }
         };
-        // Of each byte four times two bits, to bits 8 and 9.
-        let shifts = _mm512_set1_epi64(0x0600_0400_0200_0000);
-        let fields = _mm512_multishift_epi64_epi8(shifts, _mm512_cvtepu8_epi64(high));
-        let indices = _mm512_or_si512(low, _mm512_and_si512(fields, _mm512_set1_epi16(0x300)));
-        // SAFETY: indices of ten bits, and the group's scales.
-        let (u, scale) =
-            unsafe { (signed(look_up(&tables.iq2_s, indices), signs), nibble_scales(group.add(74), d)) };
-        Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-128.0)) }
+        // SAFETY: the group's 82 bytes.
+        let (d, signs, scales) =
+            unsafe { (f16(group), _mm256_loadu_si256(group.add(34).cast()), nibble_scales(group.add(74))) };
+        with_signs(entries, signs, scales, d * 0.125)
     }
 }
 
@@ -293,12 +386,14 @@ unsafe fn plane_of_256(table: &[u8; 256], indices: __m512i, is_upper: u64) -> __
 
 pub(super) struct Iq3Xxs;
 
-impl Format for Iq3Xxs {
+impl Whole for Iq3Xxs {
     const TYPE: TensorType = TensorType::IQ3_XXS;
+    const ORDER: Order = Order::Natural;
+    const HAS_SIGNS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights {
         // SAFETY: the group's 98 bytes.
         let (d, indices, more) = unsafe {
             let more = _mm256_loadu_si256(group.add(66).cast());
@@ -308,25 +403,26 @@ impl Format for Iq3Xxs {
         let is_upper = _mm512_movepi8_mask(indices);
         let signs = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(0x150e_0700), _mm512_cvtepu32_epi64(more));
         let signs = even(_mm512_cvtepi64_epi32(signs));
-        let scale = _mm256_cvtepi32_ps(_mm256_srli_epi32(more, 28));
-        let scale = twice(_mm256_mul_ps(_mm256_add_ps(scale, _mm256_set1_ps(0.5)), _mm256_set1_ps(d * 0.5)));
-        // SAFETY: what these ask for is what this function does.
-        let u = unsafe {
-            let planes = std::array::from_fn(|n| plane_of_256(&tables.iq3_xxs[n], indices, is_upper));
-            signed(interleaved(planes), signs)
-        };
-        Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-128.0)) }
+        // Twice the scale.
+        let scale = _mm256_and_si256(_mm256_srli_epi32(more, 27), _mm256_set1_epi32(30));
+        let scale = _mm256_cvtepi32_epi16(_mm256_or_si256(scale, _mm256_set1_epi32(1)));
+        // SAFETY: what it asks for is what this function does.
+        let planes = unsafe { std::array::from_fn(|n| plane_of_256(&tables.iq3_xxs[n], indices, is_upper)) };
+        let scales = spread(scale, const { &word_pairs(Order::Natural) });
+        with_signs(interleaved(planes), signs, scales, d * 0.25)
     }
 }
 
 pub(super) struct Iq3S;
 
-impl Format for Iq3S {
+impl Whole for Iq3S {
     const TYPE: TensorType = TensorType::IQ3_S;
+    const ORDER: Order = Order::Natural;
+    const HAS_SIGNS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights {
         // SAFETY: the group's 110 bytes.
         let (d, indices, high, signs, scales) = unsafe {
             (
@@ -347,30 +443,26 @@ impl Format for Iq3S {
             _mm512_mask_blend_epi8(bit_8, half(0), half(1))
         };
         let (ab, cd) = (plane(&tables.iq3_s[0]), plane(&tables.iq3_s[1]));
-        let (nibble, offset) = (_mm512_set1_epi8(15), _mm512_set1_epi8(-128));
-        // (both & 15) | 128
-        let amount = |both: __m512i| _mm512_ternarylogic_epi64(both, nibble, offset, 0b1110_1010);
+        let nibble = _mm512_set1_epi8(15);
         let planes =
-            [amount(ab), amount(_mm512_srli_epi16(ab, 4)), amount(cd), amount(_mm512_srli_epi16(cd, 4))];
-        let scales = _mm_cvtsi32_si128(scales as i32);
-        let scales = _mm_and_si128(_mm_unpacklo_epi8(scales, _mm_srli_epi16(scales, 4)), _mm_set1_epi8(15));
-        let scale = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(scales));
-        let scale = _mm256_fmadd_ps(scale, _mm256_set1_ps(2.0), _mm256_set1_ps(1.0));
-        let scale = twice(_mm256_mul_ps(scale, _mm256_set1_ps(d)));
-        // SAFETY: as above.
-        let u = unsafe { signed(interleaved(planes), signs) };
-        Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-128.0)) }
+            [ab, _mm512_srli_epi16(ab, 4), cd, _mm512_srli_epi16(cd, 4)].map(|plane| _mm512_and_si512(plane, nibble));
+        // Eight nibbles to eight words, twice and one more.
+        let scales = _pdep_u64(u64::from(scales), 0x1e1e_1e1e_1e1e_1e1e) | 0x0101_0101_0101_0101;
+        let scales = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(scales as i64));
+        with_signs(interleaved(planes), signs, spread(scales, const { &word_pairs(Order::Natural) }), d)
     }
 }
 
 pub(super) struct Iq4Xs;
 
-impl Format for Iq4Xs {
+impl Floats for Iq4Xs {
     const TYPE: TensorType = TensorType::IQ4_XS;
+    const ORDER: Order = Order::Lanes;
+    const OFFSET: f32 = 128.0;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> FloatWeights {
         // SAFETY: the group's 136 bytes; the table has 64.
         let (d, high, low, a, b, values) = unsafe {
             (
@@ -383,23 +475,19 @@ impl Format for Iq4Xs {
             )
         };
         let low = _mm256_srlv_epi32(_mm256_set1_epi32(low), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-        let high = _mm256_srlv_epi32(
-            _mm256_set1_epi32(i32::from(high as u16)),
-            _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14),
-        );
+        let high =
+            _mm256_srlv_epi32(_mm256_set1_epi32(i32::from(high as u16)), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
         let high = _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4);
         let scale = _mm256_or_si256(_mm256_and_si256(low, _mm256_set1_epi32(15)), high);
         let scale = _mm256_cvtepi32_ps(_mm256_sub_epi32(scale, _mm256_set1_epi32(32)));
         let scale = twice(_mm256_mul_ps(scale, _mm256_set1_ps(d)));
         let nibble = _mm512_set1_epi8(15);
-        let first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-        let second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-        let both = |q: __m512i| {
-            let low = _mm512_shuffle_epi8(values, _mm512_and_si512(q, nibble));
-            let high = _mm512_shuffle_epi8(values, _mm512_and_si512(_mm512_srli_epi16(q, 4), nibble));
-            [_mm512_permutex2var_epi64(low, first, high), _mm512_permutex2var_epi64(low, second, high)]
-        };
-        let ([u0, u1], [u2, u3]) = (both(a), both(b));
-        Weights { u: [u0, u1, u2, u3], scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-128.0)) }
+        let u = [
+            _mm512_shuffle_epi8(values, _mm512_and_si512(a, nibble)),
+            _mm512_shuffle_epi8(values, _mm512_and_si512(_mm512_srli_epi16(a, 4), nibble)),
+            _mm512_shuffle_epi8(values, _mm512_and_si512(b, nibble)),
+            _mm512_shuffle_epi8(values, _mm512_and_si512(_mm512_srli_epi16(b, 4), nibble)),
+        ];
+        FloatWeights { u, scale }
     }
 }

@@ -1,64 +1,62 @@
 //! The K types. Their layouts are told in `block/k.rs`.
 
 use super::tables::Tables;
-use super::{Format, Weights, f16, lower, twice, upper};
+use super::{Weights, Whole, f16, pairs, spread, word_pairs};
+use crate::experts::activation::Order;
 use crate::experts::block::{eight_scales_and_mins, q3_k_scales};
 use crate::gguf::TensorType;
 use std::arch::x86_64::*;
 use std::slice;
 
-/// Sixteen unsigned bytes as floats.
+/// (low & few) | (high & one)
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-fn floats(bytes: __m128i) -> __m512 {
-    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+fn join(low: __m512i, few: __m512i, high: __m512i, one: __m512i) -> __m512i {
+    _mm512_ternarylogic_epi64(_mm512_and_si512(low, few), high, one, 0b1111_1000)
 }
 
 pub(super) struct Q2K;
 
-impl Format for Q2K {
+impl Whole for Q2K {
     const TYPE: TensorType = TensorType::Q2_K;
+    const ORDER: Order = Order::Halves;
+    const HAS_MINS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, _: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, _: &Tables) -> Weights {
         // SAFETY: the group's 84 bytes.
-        let (scales, q, d, dmin) = unsafe {
-            (_mm_loadu_si128(group.cast()), _mm512_loadu_si512(group.add(16).cast()), f16(group.add(80)), f16(group.add(82)))
+        let (both, q, d, d_min) = unsafe {
+            let q = _mm512_loadu_si512(group.add(16).cast());
+            (_mm_loadu_si128(group.cast()), q, f16(group.add(80)), f16(group.add(82)))
         };
-        let nibble = _mm_set1_epi8(15);
-        let scale = floats(_mm_and_si128(scales, nibble));
-        let min = floats(_mm_and_si128(_mm_srli_epi16(scales, 4), nibble));
-        let two = _mm512_set1_epi8(3);
-        let layers = [
-            _mm512_and_si512(q, two),
-            _mm512_and_si512(_mm512_srli_epi16(q, 2), two),
-            _mm512_and_si512(_mm512_srli_epi16(q, 4), two),
-            _mm512_and_si512(_mm512_srli_epi16(q, 6), two),
-        ];
+        let (two, nibble) = (_mm512_set1_epi8(3), _mm_set1_epi8(15));
         Weights {
-            u: in_order(layers),
-            scale: _mm512_mul_ps(scale, _mm512_set1_ps(d)),
-            min: _mm512_mul_ps(min, _mm512_set1_ps(-dmin)),
+            u: [
+                _mm512_and_si512(q, two),
+                _mm512_and_si512(_mm512_srli_epi16(q, 2), two),
+                _mm512_and_si512(_mm512_srli_epi16(q, 4), two),
+                _mm512_and_si512(_mm512_srli_epi16(q, 6), two),
+            ],
+            signs: [0; 4],
+            scales: spread(_mm_and_si128(both, nibble), const { &pairs(Order::Halves, false) }),
+            d,
+            mins: _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(both, 4), nibble)),
+            d_min: -d_min,
         }
     }
 }
 
-/// Layers of 32 weights of the first and 32 of the second 128, in the order of the weights.
-#[inline]
-#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-fn in_order([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
-    [lower(a, b), lower(c, d), upper(a, b), upper(c, d)]
-}
-
 pub(super) struct Q3K;
 
-impl Format for Q3K {
+impl Whole for Q3K {
     const TYPE: TensorType = TensorType::Q3_K;
+    const ORDER: Order = Order::Halves;
+    const HAS_MINS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, _: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, _: &Tables) -> Weights {
         // SAFETY: the group's 110 bytes.
         let (high, q, scales, d) = unsafe {
             let scales = q3_k_scales(slice::from_raw_parts(group.add(96), 12));
@@ -66,126 +64,139 @@ impl Format for Q3K {
             (high, _mm512_loadu_si512(group.add(32).cast()), scales, f16(group.add(108)))
         };
         let scales = _mm_set_epi64x((scales >> 64) as i64, scales as i64);
-        let scale = _mm512_mul_ps(_mm512_sub_ps(floats(scales), _mm512_set1_ps(32.0)), _mm512_set1_ps(d));
+        let scales = _mm_sub_epi8(scales, _mm_set1_epi8(32));
         // Of the second 128 weights, the high bits are four further up.
         let high = _mm512_inserti64x4(_mm512_castsi256_si512(high), _mm256_srli_epi16(high, 4), 1);
         let (two, four) = (_mm512_set1_epi8(3), _mm512_set1_epi8(4));
-        // (low & 3) | (high & 4)
-        let join = |low: __m512i, high: __m512i| {
-            _mm512_ternarylogic_epi64(_mm512_and_si512(low, two), high, four, 0b1111_1000)
-        };
-        let layers = [
-            join(q, _mm512_slli_epi16(high, 2)),
-            join(_mm512_srli_epi16(q, 2), _mm512_slli_epi16(high, 1)),
-            join(_mm512_srli_epi16(q, 4), high),
-            join(_mm512_srli_epi16(q, 6), _mm512_srli_epi16(high, 1)),
-        ];
-        Weights { u: in_order(layers), scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-4.0)) }
+        Weights {
+            u: [
+                join(q, two, _mm512_slli_epi16(high, 2), four),
+                join(_mm512_srli_epi16(q, 2), two, _mm512_slli_epi16(high, 1), four),
+                join(_mm512_srli_epi16(q, 4), two, high, four),
+                join(_mm512_srli_epi16(q, 6), two, _mm512_srli_epi16(high, 1), four),
+            ],
+            signs: [0; 4],
+            scales: signed(scales, const { &pairs(Order::Halves, true) }),
+            d,
+            mins: _mm256_cvtepi8_epi16(scales),
+            d_min: -4.0 * d,
+        }
     }
 }
 
-/// Scales and mins of 32 weights each, times d and -dmin, which are in front of them.
+/// Scales with signs to where they are needed: they come in the upper halves of words.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-unsafe fn eight_scales(group: *const u8) -> (__m512, __m512) {
+fn signed(scales: __m128i, places: &'static [[u8; 64]; 2]) -> [__m512i; 2] {
+    spread(scales, places).map(|words| _mm512_srai_epi16(words, 8))
+}
+
+/// Scales and mins of 32 weights each, as words, and what they are multiplied by.
+#[inline]
+#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
+unsafe fn eight_scales(group: *const u8, places: &'static [[u8; 64]; 2]) -> ([__m512i; 2], __m256i, f32, f32) {
     // SAFETY: the caller's group has 16 bytes.
-    let (d, dmin, (scales, mins)) = unsafe {
-        (f16(group), f16(group.add(2)), eight_scales_and_mins(slice::from_raw_parts(group.add(4), 12)))
-    };
-    let floats = |bytes: u64| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64)));
-    (
-        twice(_mm256_mul_ps(floats(scales), _mm256_set1_ps(d))),
-        twice(_mm256_mul_ps(floats(mins), _mm256_set1_ps(-dmin))),
-    )
+    let (d, d_min, (scales, mins)) =
+        unsafe { (f16(group), f16(group.add(2)), eight_scales_and_mins(slice::from_raw_parts(group.add(4), 12))) };
+    let words = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(scales as i64));
+    let mins = _mm_cvtsi64_si128(mins as i64);
+    // Each min for two runs.
+    (spread(words, places), _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins)), d, -d_min)
 }
 
 pub(super) struct Q4K;
 
-impl Format for Q4K {
+impl Whole for Q4K {
     const TYPE: TensorType = TensorType::Q4_K;
+    const ORDER: Order = Order::Pairs;
+    const HAS_MINS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, _: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, _: &Tables) -> Weights {
         // SAFETY: the group's 144 bytes.
-        let ((scale, min), a, b) = unsafe {
+        let ((scales, mins, d, d_min), a, b) = unsafe {
             let (a, b) = (group.add(16), group.add(80));
-            (eight_scales(group), _mm512_loadu_si512(a.cast()), _mm512_loadu_si512(b.cast()))
+            let scales = eight_scales(group, const { &word_pairs(Order::Pairs) });
+            (scales, _mm512_loadu_si512(a.cast()), _mm512_loadu_si512(b.cast()))
         };
         let nibble = _mm512_set1_epi8(15);
-        let (a_low, b_low) = (_mm512_and_si512(a, nibble), _mm512_and_si512(b, nibble));
-        let a_high = _mm512_and_si512(_mm512_srli_epi16(a, 4), nibble);
-        let b_high = _mm512_and_si512(_mm512_srli_epi16(b, 4), nibble);
-        let u = [lower(a_low, a_high), upper(a_low, a_high), lower(b_low, b_high), upper(b_low, b_high)];
-        Weights { u, scale, min }
+        let u = [
+            _mm512_and_si512(a, nibble),
+            _mm512_and_si512(_mm512_srli_epi16(a, 4), nibble),
+            _mm512_and_si512(b, nibble),
+            _mm512_and_si512(_mm512_srli_epi16(b, 4), nibble),
+        ];
+        Weights { u, signs: [0; 4], scales, d, mins, d_min }
     }
 }
 
 pub(super) struct Q5K;
 
-impl Format for Q5K {
+impl Whole for Q5K {
     const TYPE: TensorType = TensorType::Q5_K;
+    const ORDER: Order = Order::Pairs;
+    const HAS_MINS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, _: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, _: &Tables) -> Weights {
         // SAFETY: the group's 176 bytes.
-        let ((scale, min), high, a, b) = unsafe {
+        let ((scales, mins, d, d_min), high, a, b) = unsafe {
             let (a, b) = (group.add(48), group.add(112));
+            let scales = eight_scales(group, const { &word_pairs(Order::Pairs) });
             let high = _mm256_loadu_si256(group.add(16).cast());
-            (eight_scales(group), high, _mm512_loadu_si512(a.cast()), _mm512_loadu_si512(b.cast()))
+            (scales, high, _mm512_loadu_si512(a.cast()), _mm512_loadu_si512(b.cast()))
         };
         // Of each second 64 weights, the high bits are two further up.
         let high = _mm512_inserti64x4(_mm512_castsi256_si512(high), _mm256_srli_epi16(high, 2), 1);
         let (nibble, sixteen) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
-        // (low & 15) | (high & 16)
-        let join = |low: __m512i, high: __m512i| {
-            _mm512_ternarylogic_epi64(_mm512_and_si512(low, nibble), high, sixteen, 0b1111_1000)
-        };
-        let a_low = join(a, _mm512_slli_epi16(high, 4));
-        let a_high = join(_mm512_srli_epi16(a, 4), _mm512_slli_epi16(high, 3));
-        let b_low = join(b, high);
-        let b_high = join(_mm512_srli_epi16(b, 4), _mm512_srli_epi16(high, 1));
-        let u = [lower(a_low, a_high), upper(a_low, a_high), lower(b_low, b_high), upper(b_low, b_high)];
-        Weights { u, scale, min }
+        let u = [
+            join(a, nibble, _mm512_slli_epi16(high, 4), sixteen),
+            join(_mm512_srli_epi16(a, 4), nibble, _mm512_slli_epi16(high, 3), sixteen),
+            join(b, nibble, high, sixteen),
+            join(_mm512_srli_epi16(b, 4), nibble, _mm512_srli_epi16(high, 1), sixteen),
+        ];
+        Weights { u, signs: [0; 4], scales, d, mins, d_min }
     }
 }
 
 pub(super) struct Q6K;
 
-impl Format for Q6K {
+impl Whole for Q6K {
     const TYPE: TensorType = TensorType::Q6_K;
+    const ORDER: Order = Order::Natural;
+    const HAS_MINS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, _: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, _: &Tables) -> Weights {
         // SAFETY: the group's 210 bytes.
         let (a, b, high, scales, d) = unsafe {
             (
                 _mm512_loadu_si512(group.cast()),
                 _mm512_loadu_si512(group.add(64).cast()),
-                _mm512_loadu_si512(group.add(128).cast()),
+                [_mm256_loadu_si256(group.add(128).cast()), _mm256_loadu_si256(group.add(160).cast())],
                 _mm_loadu_si128(group.add(192).cast()),
                 f16(group.add(208)),
             )
         };
-        let scale = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(scales)), _mm512_set1_ps(d));
         // Of each second 32 weights, the high bits are two further up.
-        let both = |half: __m512i| {
-            _mm512_inserti64x4(half, _mm256_srli_epi16(_mm512_castsi512_si256(half), 2), 1)
-        };
-        let (high_a, high_b) = (both(high), both(upper(high, high)));
+        let [high_a, high_b] =
+            high.map(|half| _mm512_inserti64x4(_mm512_castsi256_si512(half), _mm256_srli_epi16(half, 2), 1));
         let (nibble, two) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
-        // (low & 15) | (high & 0x30)
-        let join = |low: __m512i, high: __m512i| {
-            _mm512_ternarylogic_epi64(_mm512_and_si512(low, nibble), high, two, 0b1111_1000)
-        };
-        let u = [
-            join(a, _mm512_slli_epi16(high_a, 4)),
-            join(_mm512_srli_epi16(a, 4), high_a),
-            join(b, _mm512_slli_epi16(high_b, 4)),
-            join(_mm512_srli_epi16(b, 4), high_b),
-        ];
-        Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-32.0)) }
+        Weights {
+            u: [
+                join(a, nibble, _mm512_slli_epi16(high_a, 4), two),
+                join(_mm512_srli_epi16(a, 4), nibble, high_a, two),
+                join(b, nibble, _mm512_slli_epi16(high_b, 4), two),
+                join(_mm512_srli_epi16(b, 4), nibble, high_b, two),
+            ],
+            signs: [0; 4],
+            scales: signed(scales, const { &pairs(Order::Natural, true) }),
+            d,
+            mins: _mm256_cvtepi8_epi16(scales),
+            d_min: -32.0 * d,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The types of 32 weights with one F16 scale; a group is eight blocks.
 
 use super::tables::Tables;
-use super::{Format, Weights, twice};
+use super::{FloatWeights, Floats, twice};
 use crate::gguf::TensorType;
 use std::arch::x86_64::*;
 
@@ -20,11 +20,8 @@ unsafe fn scales<const BYTES: usize>(group: *const u8) -> __m512 {
 unsafe fn nibbles(a: *const u8, b: *const u8) -> __m512i {
     // SAFETY: the caller's pointers have 16 bytes each.
     let (a, b) = unsafe { (_mm_loadu_si128(a.cast()), _mm_loadu_si128(b.cast())) };
-    let both = _mm512_inserti64x4(
-        _mm512_castsi256_si512(_mm256_broadcastsi128_si256(a)),
-        _mm256_broadcastsi128_si256(b),
-        1,
-    );
+    let both =
+        _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_broadcastsi128_si256(a)), _mm256_broadcastsi128_si256(b), 1);
     // The second of two lanes moves down.
     let shift = _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4);
     _mm512_and_si512(_mm512_srlv_epi64(both, shift), _mm512_set1_epi8(15))
@@ -32,48 +29,51 @@ unsafe fn nibbles(a: *const u8, b: *const u8) -> __m512i {
 
 pub(super) struct Q4_0;
 
-impl Format for Q4_0 {
+impl Floats for Q4_0 {
     const TYPE: TensorType = TensorType::Q4_0;
+    const OFFSET: f32 = 8.0;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, _: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, _: &Tables) -> FloatWeights {
         // SAFETY: eight blocks of 18 bytes.
         unsafe {
             let scale = scales::<18>(group);
             let u = std::array::from_fn(|i| nibbles(group.add(36 * i + 2), group.add(36 * i + 20)));
-            Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-8.0)) }
+            FloatWeights { u, scale }
         }
     }
 }
 
 pub(super) struct Iq4Nl;
 
-impl Format for Iq4Nl {
+impl Floats for Iq4Nl {
     const TYPE: TensorType = TensorType::IQ4_NL;
+    const OFFSET: f32 = 128.0;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, tables: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> FloatWeights {
         // SAFETY: eight blocks of 18 bytes; the table has 64.
         unsafe {
             let (scale, values) = (scales::<18>(group), _mm512_loadu_si512(tables.iq4.as_ptr().cast()));
             let u = std::array::from_fn(|i| {
                 _mm512_shuffle_epi8(values, nibbles(group.add(36 * i + 2), group.add(36 * i + 20)))
             });
-            Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-128.0)) }
+            FloatWeights { u, scale }
         }
     }
 }
 
 pub(super) struct Q5_0;
 
-impl Format for Q5_0 {
+impl Floats for Q5_0 {
     const TYPE: TensorType = TensorType::Q5_0;
+    const OFFSET: f32 = 16.0;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, _: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, _: &Tables) -> FloatWeights {
         // SAFETY: eight blocks of 22 bytes.
         unsafe {
             let scale = scales::<22>(group);
@@ -83,19 +83,20 @@ impl Format for Q5_0 {
                 let high = high(2 * i) | high(2 * i + 1) << 32;
                 _mm512_mask_add_epi8(low, high, low, _mm512_set1_epi8(16))
             });
-            Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-16.0)) }
+            FloatWeights { u, scale }
         }
     }
 }
 
 pub(super) struct Q8_0;
 
-impl Format for Q8_0 {
+impl Floats for Q8_0 {
     const TYPE: TensorType = TensorType::Q8_0;
+    const OFFSET: f32 = 128.0;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-    unsafe fn unpack(group: *const u8, _: &Tables) -> Weights {
+    unsafe fn unpack<const N: usize>(group: *const u8, _: &Tables) -> FloatWeights {
         // SAFETY: eight blocks of 34 bytes.
         unsafe {
             let scale = scales::<34>(group);
@@ -104,7 +105,7 @@ impl Format for Q8_0 {
                 let both = _mm512_inserti64x4(_mm512_castsi256_si512(block(2 * i)), block(2 * i + 1), 1);
                 _mm512_xor_si512(both, _mm512_set1_epi8(-128))
             });
-            Weights { u, scale, min: _mm512_mul_ps(scale, _mm512_set1_ps(-128.0)) }
+            FloatWeights { u, scale }
         }
     }
 }

@@ -3,18 +3,20 @@
 use crate::experts::block::codebooks;
 use std::sync::OnceLock;
 
-/// Values from memory where an index has many bits, and parts of them as they fit into registers where it has few.
+/// Entries of eight bytes in memory, and bytes of those of four as they fit into registers.
 pub(super) struct Tables {
     /// Eight values, each with 1 added.
-    pub(super) iq1: Vec<[u8; 8]>,
-    /// Eight amounts, each with 128 added.
-    pub(super) iq2_s: Vec<[u8; 8]>,
+    pub(super) iq1_s: Vec<u64>,
+    /// Eight times as much.
+    pub(super) iq1_m: Vec<u64>,
     /// Eight amounts of two bits, of four in each of two bytes.
     pub(super) iq2_xxs: [[u8; 256]; 2],
     pub(super) iq2_xs: [[u8; 512]; 2],
-    /// What the two bits stand for, with 128 added; the other bits of an index do not matter.
+    /// What the two bits stand for; the other bits of an index do not matter.
     pub(super) iq2_amounts: [u8; 64],
-    /// Four amounts, each with 128 added.
+    /// Eight amounts.
+    pub(super) iq2_s: Vec<u64>,
+    /// Four amounts.
     pub(super) iq3_xxs: [[u8; 256]; 4],
     /// Four amounts of four bits, of two in each of two bytes.
     pub(super) iq3_s: [[u8; 512]; 2],
@@ -39,17 +41,21 @@ impl Tables {
         let code = |value: &i8| amounts.iter().position(|amount| amount == value).unwrap_or(0) as u8;
         let codes = |values: &[i8]| (0..).zip(values).fold(0, |all, (n, value)| all | code(value) << (2 * n));
         let nibbles = |values: &[i8]| values[0] as u8 | (values[1] as u8) << 4;
+        let all = |book: &[[i8; 8]], change: fn(i8) -> u8| -> Vec<u64> {
+            book.iter().map(|entry| u64::from_le_bytes(entry.map(change))).collect()
+        };
         Tables {
-            iq1: books.iq1.iter().map(|entry| entry.map(|value| (value + 1) as u8)).collect(),
-            iq2_s: books.iq2_s.iter().map(|entry| entry.map(offset)).collect(),
+            iq1_s: all(&books.iq1, |value| (value + 1) as u8),
+            iq1_m: all(&books.iq1, |value| 8 * (value + 1) as u8),
             iq2_xxs: std::array::from_fn(|half| {
                 std::array::from_fn(|index| codes(&books.iq2_xxs[index][4 * half..4 * half + 4]))
             }),
             iq2_xs: std::array::from_fn(|half| {
                 std::array::from_fn(|index| codes(&books.iq2_xs[index][4 * half..4 * half + 4]))
             }),
-            iq2_amounts: std::array::from_fn(|bits| amounts.get(bits & 3).map_or(0, |amount| offset(*amount))),
-            iq3_xxs: std::array::from_fn(|n| std::array::from_fn(|index| offset(books.iq3_xxs[index][n]))),
+            iq2_amounts: std::array::from_fn(|bits| amounts.get(bits & 3).map_or(0, |amount| *amount as u8)),
+            iq2_s: all(&books.iq2_s, |amount| amount as u8),
+            iq3_xxs: std::array::from_fn(|n| std::array::from_fn(|index| books.iq3_xxs[index][n] as u8)),
             iq3_s: std::array::from_fn(|half| {
                 std::array::from_fn(|index| nibbles(&books.iq3_s[index][2 * half..2 * half + 2]))
             }),
@@ -71,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_amounts_of_iq2_are_the_same_few() {
+    fn amounts_take_few_bits() {
         let books = codebooks();
         assert_eq!(distinct(&books.iq2_xxs), distinct(&books.iq2_xs));
         assert!(distinct(&books.iq2_xxs).len() <= 4);
-        assert!(books.iq3_s.iter().flatten().all(|value| (0..16).contains(value)));
+        assert!(codebooks().iq3_s.iter().flatten().all(|value| (0..16).contains(value)));
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn iq1_s(block: &[u8], books: &Codebooks, out: &mut Unpacked) {
 /// 4 u16, whose high nibbles are d
 pub(super) fn iq1_m(block: &[u8], books: &Codebooks, out: &mut Unpacked) {
     let scales: [u16; 4] = std::array::from_fn(|n| u16_at(block, 48 + 2 * n));
-    let d = iq1_m_d(scales);
+    let d = half::f16::from_bits(iq1_m_d(scales)).to_f32();
     for n in 0..16 {
         // The shift is an eighth, and differs within a scale: numbers are eight times as large instead.
         out.scale[n] = d * f32::from(2 * (scales[n / 4] >> (3 * (n % 4)) & 7) + 1) / 8.0;
@@ -52,9 +52,8 @@ pub(super) fn iq1_m(block: &[u8], books: &Codebooks, out: &mut Unpacked) {
 }
 
 /// The F16 in the high nibbles of the four scale words.
-pub(in crate::experts) fn iq1_m_d(scales: [u16; 4]) -> f32 {
-    let bits = scales[0] >> 12 | scales[1] >> 8 & 0xf0 | scales[2] >> 4 & 0xf00 | scales[3] & 0xf000;
-    half::f16::from_bits(bits).to_f32()
+pub(in crate::experts) fn iq1_m_d(scales: [u16; 4]) -> u16 {
+    scales[0] >> 12 | scales[1] >> 8 & 0xf0 | scales[2] >> 4 & 0xf00 | scales[3] & 0xf000
 }
 
 /// d · 8 times: 4 indices, four times 7 signs and 4 bits of scale
