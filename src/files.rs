@@ -53,8 +53,8 @@ fn or_here(folder: &Path) -> &Path {
 /// What a file is written under until it is whole.
 pub(crate) const PARTIAL: &str = ".partial";
 
-/// A file in the making, which takes the place of another at the end; dropped before, it goes. Whoever makes
-/// one holds a lock on its path: there is one at a time.
+/// A file in the making, which gets its name, or takes the place of what has it, at the end; dropped before, it goes.
+/// There is one at a time: whoever makes one holds a lock on its path, or claims it with [`Replacement::claim`].
 #[derive(Debug)]
 pub(crate) struct Replacement {
     path: PathBuf,
@@ -73,12 +73,26 @@ impl Replacement {
         Replacement::create_with(path, 0o666)
     }
 
+    /// One that everybody may read, where nobody holds a lock: an error of the kind `AlreadyExists` where another
+    /// process is making it, or has left it.
+    pub(crate) fn claim(path: &Path) -> io::Result<Replacement> {
+        Replacement::open(path, 0o666)
+    }
+
     fn create_with(path: &Path, mode: u32) -> io::Result<Replacement> {
-        let partial = beside(path, PARTIAL);
         // One that is there is what a process has left that was killed.
-        remove(&partial)?;
+        remove(&beside(path, PARTIAL))?;
+        Replacement::open(path, mode)
+    }
+
+    fn open(path: &Path, mode: u32) -> io::Result<Replacement> {
+        let partial = beside(path, PARTIAL);
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&partial)?;
         Ok(Replacement { path: path.to_owned(), partial, out: BufWriter::new(file), is_finished: false })
+    }
+
+    pub(crate) fn set_permissions(&self, permissions: fs::Permissions) -> io::Result<()> {
+        self.out.get_ref().set_permissions(permissions)
     }
 
     /// Puts it in the place of what has its name; that is kept under the name `previous`, if one is given.
@@ -181,6 +195,17 @@ mod tests {
         dropped.write_all(b"5").unwrap();
         drop(dropped);
         assert_eq!((text(&path), fs::read_dir(folder.path()).unwrap().count()), (Some("4".into()), 2));
+    }
+
+    #[test]
+    fn a_claim_is_one_makers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let held = Replacement::claim(&path).unwrap();
+        assert_eq!(Replacement::claim(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        drop(held);
+        Replacement::claim(&path).unwrap().finish(None).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
     #[test]

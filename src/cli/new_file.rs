@@ -1,17 +1,15 @@
 //! A file that a command writes: it appears under its name when it is whole, and replaces nothing.
 
 use crate::exit::CannotWrite;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use crate::files::{PARTIAL, Replacement, beside};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A file in the making, under another name until it is finished; dropped before, it goes.
 #[derive(Debug)]
 pub(super) struct NewFile {
     path: PathBuf,
-    partial: PathBuf,
-    out: BufWriter<File>,
-    is_finished: bool,
+    file: Replacement,
 }
 
 impl NewFile {
@@ -27,51 +25,37 @@ impl NewFile {
 
     pub(super) fn create(path: &Path) -> Result<NewFile, CannotWrite> {
         NewFile::refuse_existing(path)?;
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        // One of this name may be what another process is writing, or what an interrupted one has left.
-        match File::create_new(&partial) {
-            Ok(file) => Ok(NewFile { path: path.to_owned(), partial, out: BufWriter::new(file), is_finished: false }),
+        match Replacement::claim(path) {
+            Ok(file) => Ok(NewFile { path: path.to_owned(), file }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let text = "is there already: it is what an interrupted run has left, or another one is writing; \
                             if no other is, remove it";
-                Err(CannotWrite { path: partial, error: io::Error::other(text) })
+                Err(CannotWrite { path: beside(path, PARTIAL), error: io::Error::other(text) })
             }
             Err(error) => Err(CannotWrite { path: path.to_owned(), error }),
         }
     }
 
     /// Gives the file its name.
-    pub(super) fn finish(mut self) -> Result<(), CannotWrite> {
-        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        let renamed = synced.and_then(|()| fs::rename(&self.partial, &self.path));
-        self.is_finished = renamed.is_ok();
-        renamed.map_err(|error| CannotWrite { path: self.path.clone(), error })
+    pub(super) fn finish(self) -> Result<(), CannotWrite> {
+        self.file.finish(None).map_err(|error| CannotWrite { path: self.path, error })
     }
 }
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            let _ = fs::remove_file(&self.partial);
-        }
+        self.file.flush()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn appears_whole_or_not_at_all() {

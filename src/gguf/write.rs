@@ -9,6 +9,7 @@ use super::parse::{DEFAULT_ALIGNMENT, MAX_STRING, MAX_TENSOR_NAME};
 use super::split::{MAX_SHARDS, ShardName};
 use super::types::{Shape, TensorType};
 use super::value::ValueType;
+use crate::files;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Read, Seek, Write};
@@ -449,9 +450,7 @@ impl OpenFile {
 
 /// What a file is called until it is whole.
 fn partial(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
+    files::beside(target, files::PARTIAL)
 }
 
 fn file_error(path: &Path, source: std::io::Error) -> WriteError {
@@ -460,11 +459,8 @@ fn file_error(path: &Path, source: std::io::Error) -> WriteError {
 
 /// A rename survives a power failure once the folder is on the disk too.
 fn sync_folder(file: &Path) -> Result<(), WriteError> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| file_error(folder, e))
+    let folder = file.parent().unwrap_or(Path::new(""));
+    files::sync_folder(folder).map_err(|error| file_error(folder, error))
 }
 
 struct Counted<'a> {
