@@ -8,6 +8,7 @@ use crate::chat::official;
 use crate::chat::search::{self, SearchResult};
 use crate::engine::Engine;
 use crate::exit::{BadInput, TooLong};
+use crate::session::Attachment;
 use std::path::{Path, PathBuf};
 
 /// The flags, which several commands have.
@@ -23,15 +24,15 @@ pub(super) struct AttachOptions {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Attachments {
-    files: Vec<File>,
-    results: Vec<SearchResult>,
+    files: Vec<Attachment>,
+    results: Option<Results>,
 }
 
 #[derive(Debug, Clone)]
-struct File {
-    /// As the model is told it.
-    name: String,
-    content: String,
+struct Results {
+    /// The file that they stand in.
+    path: PathBuf,
+    results: Vec<SearchResult>,
 }
 
 impl AttachOptions {
@@ -53,21 +54,25 @@ impl AttachOptions {
 }
 
 impl Attachments {
+    /// Adds a text file, which the model is told the name of.
     pub(super) fn attach(&mut self, path: &Path) -> Result<(), BadInput> {
         let content = Input::open(path)?.prose()?;
         let name = match path.file_name() {
             Some(name) if !is_stdin(path) => name.to_string_lossy().into_owned(),
             _ => "stdin".to_owned(),
         };
-        self.files.push(File { name, content });
+        self.files.push(Attachment { name, content });
         Ok(())
     }
 
-    pub(super) fn attach_results(&mut self, path: &Path) -> Result<(), BadInput> {
+    /// Sets the search results; returns how many there are.
+    pub(super) fn attach_results(&mut self, path: &Path) -> Result<usize, BadInput> {
         let mut input = Input::open(path)?;
         let text = input.prose()?;
-        self.results = search::read_results(&text).map_err(|error| input.faulty(&error.to_string()))?;
-        Ok(())
+        let results = search::read_results(&text).map_err(|error| input.faulty(&error.to_string()))?;
+        let n = results.len();
+        self.results = Some(Results { path: path.to_owned(), results });
+        Ok(n)
     }
 
     /// Refuses what alone does not fit into the model's context.
@@ -75,13 +80,37 @@ impl Attachments {
         self.files.iter().try_for_each(|file| check_length(engine, &file.name, &file.content))
     }
 
+    /// Puts these files before its own.
+    pub(super) fn put_before(&mut self, files: Vec<Attachment>) {
+        self.files.splice(0..0, files);
+    }
+
+    pub(super) fn put_behind(&mut self, files: Vec<Attachment>) {
+        self.files.extend(files);
+    }
+
+    pub(super) fn files(&self) -> &[Attachment] {
+        &self.files
+    }
+
+    pub(super) fn into_files(self) -> Vec<Attachment> {
+        self.files
+    }
+
+    /// The file of the search results, and how many they are.
+    pub(super) fn results(&self) -> Option<(&Path, usize)> {
+        self.results.as_ref().map(|results| (results.path.as_path(), results.results.len()))
+    }
+
     /// The message that asks a question about all this.
     pub(super) fn frame(&self, question: &str) -> String {
         let files: Vec<official::File<'_>> =
             self.files.iter().map(|file| official::File { name: &file.name, content: &file.content }).collect();
-        let question = match self.results.as_slice() {
-            [] => question.to_owned(),
-            results => search::with_results(results, question, official::today()),
+        let question = match &self.results {
+            Some(Results { results, .. }) if !results.is_empty() => {
+                search::with_results(results, question, official::today())
+            }
+            _ => question.to_owned(),
         };
         official::with_files(&files, &question)
     }

@@ -1,6 +1,7 @@
 //! `cachalot chat`: a conversation on a terminal.
 //!
-//! - `command`: what may be typed; `actions`: what it does. `settings`: what `/set` changes.
+//! - `command`: what may be typed; `actions`: what it does. `settings`: what `/set` changes; `overview`: what `/show`
+//!   shows; `pending`: what goes with the next question; `branches`, `session`: the chat as a tree and on the disk.
 //! - `editor`, `complete`: where lines come from. `view`: where answers go. `clipboard`: where they may go too.
 //! - `turn`: one question and its answer. `context`: what to do when there is no more room.
 //! - `keep`: the chat on the disk. `terminal`, `signals`: leaving everything as it was.
@@ -8,12 +9,16 @@
 //! Answers go to stdout; prompts, notes and errors to stderr.
 
 mod actions;
+mod branches;
 mod clipboard;
 mod command;
 mod complete;
 mod context;
 mod editor;
 mod keep;
+mod overview;
+mod pending;
+mod session;
 mod settings;
 mod signals;
 mod terminal;
@@ -28,10 +33,12 @@ use crate::chat::{Family, Message};
 use crate::engine::{self, Engine};
 use crate::exit::{BadInput, Interrupted, Unwritable};
 use crate::session::{Model, Question, Store, StoreError, TurnId};
-use actions::{Next, Pending};
+use actions::Next;
+use clap::builder::RangedU64ValueParser;
 use command::Entered;
 use editor::{Editor, Input};
 use keep::Keep;
+use pending::Pending;
 use settings::{Reasoning, Settings};
 use signals::Signals;
 use std::io::IsTerminal;
@@ -46,6 +53,7 @@ const PROMPT: &str = "> ";
 ///
 /// Chats are kept, and can be gone on with; /help lists what can be typed besides questions.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: the model of the
     /// chat that is gone on with, what `cachalot use` has set, or the demo model]
@@ -78,13 +86,20 @@ pub(super) struct Args {
     #[arg(short, long)]
     verbose: bool,
     /// Tokens of an answer at most
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     n_predict: Option<usize>,
     #[command(flatten)]
     sampling: SamplingOptions,
     #[command(flatten)]
     options: ModelOptions,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot chat
+  cachalot chat deepseek-v3-0324 --official -v
+  cachalot chat --continue
+  cachalot chat --resume 20261122-0519-k3f9 --plain";
 
 /// A chat that is going on.
 struct Chat {
