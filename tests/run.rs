@@ -78,12 +78,33 @@ fn the_end_has_its_exit_code() {
         &["-p", "x", "--stop", ""],
         &["-p", "x", "-c", "0"],
         &["-p", "x", "-n", "-1"],
+        &["-p", "x", "-n", "0"],
         &["-p", "x", "y"],
     ] {
         let (code, text) = code(args);
         assert_eq!(code, Some(2), "{args:?}: {text}");
         assert!(!text.is_empty());
     }
+}
+
+#[test]
+fn what_was_meant_is_said() {
+    let model = fixture("parity/v3.gguf");
+    for (args, says) in [
+        (&["--temp", "-1"][..], "temperature is -1; it must be"),
+        (&["--top-p", "-0.5"], "top_p is -0.5; it must be"),
+        (&["--seed", "-1"], "invalid value '-1' for '--seed <N>'"),
+        (&["-n", "0"], "0 is not in 1.."),
+        (&["--set", "top-kk=1"], "'top-kk'; did you mean 'top_k'?"),
+        (&["--set", "colour=1"], "these are: temperature"),
+    ] {
+        let ended = run(&model, &[&["-p", "x"], args].concat(), "");
+        assert!(ended.code == Some(2) && ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("tip:"), "{}", ended.stderr);
+    }
+    // A number is also something to ask about.
+    let ended = run(&model, &["-n", "1", "--temp", "0", "-1"], "");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The options with which tokens are picked, which several commands have.
 
 use super::conversation::family;
+use super::nearest::nearest;
 use crate::catalog;
 use crate::engine::Engine;
-use crate::engine::sampler::SamplerParams;
+use crate::engine::sampler::{ParamError, SamplerParams};
 use crate::exit::BadInput;
+use crate::text::Clipped;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SamplingOptions {
@@ -38,7 +40,7 @@ impl SamplingOptions {
         for setting in &self.set {
             let fault = |text: String| BadInput::Argument(format!("--set {setting}: {text}"));
             let (key, value) = setting.split_once('=').ok_or_else(|| fault("this is not KEY=VALUE".to_owned()))?;
-            params.set(key.trim(), value.trim()).map_err(|error| fault(error.to_string()))?;
+            set(&mut params, key.trim(), value.trim()).map_err(fault)?;
         }
         params.temperature = self.temp.unwrap_or(params.temperature);
         params.top_p = self.top_p.unwrap_or(params.top_p);
@@ -46,4 +48,14 @@ impl SamplingOptions {
         params.seed = self.seed.or(params.seed);
         Ok(params)
     }
+}
+
+/// Sets a parameter by its name, or says which one may have been meant.
+fn set(params: &mut SamplerParams, key: &str, value: &str) -> Result<(), String> {
+    params.set(key, value).map_err(|error| match (&error, nearest(&key.replace('-', "_"), SamplerParams::KEYS)) {
+        (ParamError::Unknown(_), Some(meant)) => {
+            format!("no sampling parameter is called '{}'; did you mean '{meant}'?", Clipped(key))
+        }
+        _ => error.to_string(),
+    })
 }

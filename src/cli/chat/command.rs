@@ -2,6 +2,7 @@
 //!
 //! Owns the reading of them; carrying them out is for [`super::actions`].
 
+use crate::cli::nearest::nearest;
 use crate::text::Escaped;
 
 /// A command, as it was typed.
@@ -148,10 +149,8 @@ pub(super) fn find(name: &str) -> Result<&'static Entry, CommandError> {
     if let (Some(entry), None) = (beginning.next(), beginning.next()) {
         return Ok(entry);
     }
-    let alike = COMMANDS.iter().map(|entry| (strsim::jaro_winkler(entry.name, name), entry.name));
-    let nearest = alike.filter(|(likeness, _)| *likeness > 0.7).max_by(|(a, _), (b, _)| a.total_cmp(b));
-    Err(match nearest {
-        Some((_, near)) => CommandError::Unknown { name: name.to_owned(), near },
+    Err(match nearest(name, COMMANDS.iter().map(|entry| entry.name)) {
+        Some(near) => CommandError::Unknown { name: name.to_owned(), near },
         None => CommandError::Strange(name.to_owned()),
     })
 }

@@ -1,8 +1,7 @@
 //! Completion and hints: names of commands, and of what each of them takes.
 
 use super::command::{COMMANDS, Takes, find};
-use super::settings::OWN_KEYS;
-use crate::engine::sampler::SamplerParams;
+use super::settings;
 use crate::session::Store;
 use crate::terminal::visible;
 use reedline::{Completer, CompletionResult, Hinter, History, SearchQuery, Span, Suggestion};
@@ -44,10 +43,7 @@ impl CommandCompleter {
             Takes::Command => (start, simple(&mut COMMANDS.iter().map(|entry| entry.name), false)),
             Takes::Topic => (start, simple(&mut TOPICS.into_iter(), false)),
             Takes::Setting if argument.contains(' ') => (line.len(), Vec::new()),
-            Takes::Setting => {
-                let keys = SamplerParams::KEYS.into_iter().chain(OWN_KEYS.map(|(key, _)| key));
-                (start, simple(&mut { keys }, true))
-            }
+            Takes::Setting => (start, simple(&mut settings::keys(), true)),
             Takes::Session => (start, self.sessions(argument)),
             Takes::File => {
                 let word = argument.rfind(' ').map_or(0, |at| at + 1);

@@ -2,8 +2,9 @@
 
 use crate::chat::Family;
 use crate::chat::Thinking;
+use crate::cli::nearest::nearest;
 use crate::engine::sampler::SamplerParams;
-use crate::text::Escaped;
+use crate::text::{Clipped, Escaped};
 
 /// How reasoning is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -34,7 +35,7 @@ pub(super) struct Settings {
 pub(super) const OWN_KEYS: [(&str, &str); 4] = [
     ("reasoning", "show, fold or hide"),
     ("stats", "on or off"),
-    ("max_tokens", "a number, or none"),
+    ("max_tokens", "a number from 1 on, or none"),
     ("thinking", "on, off or auto"),
 ];
 
@@ -42,10 +43,26 @@ pub(super) const OWN_KEYS: [(&str, &str); 4] = [
 pub(super) enum SetError {
     #[error("{key} is {expected}, not '{}'", Escaped(value))]
     Value { key: &'static str, expected: &'static str, value: String },
+    #[error("there is no setting '{}'; did you mean '{meant}'?", Clipped(key))]
+    Near { key: String, meant: &'static str },
+    #[error("there is no setting '{}'; /set lists them", Clipped(.0))]
+    Unknown(String),
     #[error("{0}")]
     Sampling(String),
     #[error("this model {0}: thinking cannot be changed")]
     Thinking(&'static str),
+}
+
+/// All keys.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    SamplerParams::KEYS.into_iter().chain(OWN_KEYS.map(|(key, _)| key))
+}
+
+fn unknown(key: &str, known: &str) -> SetError {
+    match nearest(known, keys()) {
+        Some(meant) => SetError::Near { key: key.to_owned(), meant },
+        None => SetError::Unknown(key.to_owned()),
+    }
 }
 
 impl Settings {
@@ -60,6 +77,9 @@ impl Settings {
             }
             None => {
                 let mut sampling = self.sampling.clone();
+                if !SamplerParams::KEYS.contains(&known) {
+                    return Err(unknown(key, known));
+                }
                 // As it is shown.
                 let written = if known == "logit_bias" && value == "none" { "" } else { value };
                 let set = sampling.set(known, written).and_then(|()| sampling.validate(n_vocab));
@@ -86,7 +106,10 @@ impl Settings {
             ("stats", "on") => self.stats = true,
             ("stats", "off") => self.stats = false,
             ("max_tokens", "none") => self.max_tokens = None,
-            ("max_tokens", _) => self.max_tokens = Some(value.parse().map_err(|_| wrong())?),
+            ("max_tokens", _) => {
+                let n = value.parse().ok().filter(|n| *n > 0);
+                self.max_tokens = Some(n.ok_or_else(wrong)?);
+            }
             ("thinking", "auto") => self.thinking = None,
             ("thinking", "on" | "off") => match family.thinking() {
                 Thinking::OnRequest => self.thinking = Some(value == "on"),
@@ -165,12 +188,27 @@ mod tests {
         assert_eq!((settings.reasoning, settings.stats), (Reasoning::Fold, true));
         // Each once, the last time it was set.
         assert_eq!(settings.changed.iter().filter(|(key, _)| key == "temperature").count(), 1);
-        for (key, value) in
-            [("temp", "-1"), ("temp", "warm"), ("no_such", "1"), ("reasoning", "maybe"), ("max_tokens", "x")]
-        {
+        for (key, value) in [
+            ("temp", "-1"),
+            ("temp", "warm"),
+            ("no_such", "1"),
+            ("reasoning", "maybe"),
+            ("max_tokens", "x"),
+            ("max_tokens", "0"),
+        ] {
             let before = settings.show();
             assert!(settings.set(key, value, Family::V3, 100).is_err(), "{key}");
             assert_eq!(settings.show(), before);
+        }
+    }
+
+    #[test]
+    fn the_key_that_was_meant_is_named() {
+        for (key, says) in
+            [("temprature", "did you mean 'temperature'?"), ("max-token", "'max_tokens'?"), ("zz", "/set")]
+        {
+            let error = settings().set(key, "1", Family::V3, 100).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains('\n'), "{error}");
         }
     }
 
@@ -184,7 +222,7 @@ mod tests {
     #[test]
     fn every_key_is_shown() {
         let shown = settings().show();
-        for key in SamplerParams::KEYS.into_iter().chain(OWN_KEYS.map(|(key, _)| key)) {
+        for key in keys() {
             assert!(shown.lines().any(|line| line.trim().starts_with(key)), "{key}");
         }
     }
