@@ -1,11 +1,10 @@
 //! `cachalot fim`: what belongs between two pieces of text.
 
+use super::answer_options::AnswerOptions;
 use super::conversation::encode;
-use super::generate::{generate, summary, verdict};
+use super::generate::{generate, verdict};
 use super::input::Input;
-use super::model::{ModelOptions, remarks};
-use super::output::{FileText, message};
-use super::sampling::SamplingOptions;
+use super::output::FileText;
 use crate::chat::{self, Event};
 use crate::engine::sampler::SamplerParams;
 use crate::engine::{Engine, Request};
@@ -20,10 +19,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: what `cachalot use`
-    /// has set, or the demo model]
-    #[arg(short, long)]
-    model: Option<PathBuf>,
     /// A file with a marker where something is missing; - is stdin
     #[arg(required_unless_present_any = ["prefix", "suffix"], conflicts_with_all = ["prefix", "suffix"])]
     file: Option<PathBuf>,
@@ -36,19 +31,8 @@ pub(super) struct Args {
     /// The marker in the file
     #[arg(long, value_name = "TEXT", default_value = "<fim>", conflicts_with_all = ["prefix", "suffix"])]
     marker: String,
-    /// Tokens to generate at most
-    #[arg(short, long, value_name = "N")]
-    n_predict: Option<usize>,
-    /// End the answer before this text; may be repeated
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// Say nothing but the answer, and errors
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
-    sampling: SamplingOptions,
-    #[command(flatten)]
-    options: ModelOptions,
+    pub(super) answer: AnswerOptions,
 }
 
 const EXAMPLES: &str = "\
@@ -66,25 +50,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         }
         None => (part(args.prefix.as_deref())?, part(args.suffix.as_deref())?),
     };
-    let engine = args.options.open(args.model.as_deref())?;
-    if !args.quiet {
-        remarks(&engine);
-    }
+    let engine = args.answer.open()?;
     let prompt = chat::fim(&prefix, &suffix);
-    let request = Request {
-        prompt: encode(&engine, &prompt, "which this model would need to fill in the middle")?,
-        sampling: without_control(args.sampling.params(&engine)?, &engine),
-        max_tokens: args.n_predict,
-        stop: args.stop.clone(),
-        constraint: None,
-    };
+    let ids = encode(&engine, &prompt, "which this model would need to fill in the middle")?;
+    let request = args.answer.request(&engine, ids)?;
+    let request = Request { sampling: without_control(request.sampling, &engine), ..request };
     let mut printer = Printer { out: FileText::new(), at_line_start: true };
-    let generated = generate(&engine, &prompt, request, args.quiet, |events| printer.print(events));
+    let generated = generate(&engine, &prompt, request, args.answer.quiet, |events| printer.print(events));
     printer.end()?;
     let finished = generated?;
-    if !args.quiet && std::io::stderr().is_terminal() {
-        message(&summary(&finished));
-    }
+    args.answer.summarise(&finished);
     verdict(&engine, &finished)
 }
 

@@ -1,17 +1,17 @@
 //! `cachalot imatrix`: how much each input column of each matrix matters, from a text.
 
+use super::corpus::CorpusOptions;
 use super::input::Input;
 use super::interrupt;
-use super::model::ModelOptions;
 use super::output::{Table, answer, message};
 use super::progress::Progress;
 use crate::catalog;
-use crate::engine::{Engine, Failure, Forward, Seq, Token};
+use crate::engine::{Failure, Forward, Seq, Token};
 use crate::exit::{BadInput, CannotWrite};
+use crate::files::{PARTIAL, beside};
 use crate::quality::Cut;
 use crate::quantize::{Collector, Coverage, Reached};
 use crate::text::Escaped;
-use clap::builder::RangedU64ValueParser;
 use std::fmt::Write;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -23,52 +23,48 @@ use std::sync::Arc;
 /// Computes a text and sums up the squares of what goes into each matrix, for each expert by itself. The file is
 /// in llama.cpp's GGUF format: `cachalot quantize` and llama.cpp's programs read it.
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("context", |arg| arg.help("Tokens of a chunk [default: 512]")))]
+#[command(
+    mut_arg("file", |arg| arg.required_unless_present("in_file").help("The text; - is stdin. It may be left out where \
+        files are merged")),
+    mut_arg("chunks", |arg| arg.requires("file")),
+    mut_arg("special", |arg| arg.requires("file")),
+    after_help = EXAMPLES
+)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
-    model: PathBuf,
-    /// The text; - is stdin. It may be left out where files are merged
-    #[arg(required_unless_present = "in_file")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    corpus: CorpusOptions,
     /// The file to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// Add what is in an earlier file for this model, from here or from llama.cpp; may be given more than once
     #[arg(long, value_name = "FILE")]
     in_file: Vec<PathBuf>,
-    /// Chunks to compute at most
-    #[arg(long, value_name = "N", requires = "file", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    chunks: Option<usize>,
     /// Leave out the first N chunks, for instance those that --in-file has
     #[arg(long, value_name = "N", requires = "file", default_value_t = 0)]
     from_chunk: usize,
     /// Write OUT after every N chunks, so that a long run can be taken up again; 0 is only at the end
     #[arg(long, value_name = "N", default_value_t = 10)]
     save_every: usize,
-    /// Take control tokens that are spelled in the text for what they are
-    #[arg(long, requires = "file")]
-    special: bool,
     /// Collect for the head, output.weight, too
     #[arg(long)]
     process_output: bool,
     /// Write over an existing file
     #[arg(short, long)]
     force: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    #[command(flatten)]
-    options: ModelOptions,
 }
 
-const DEFAULT_LENGTH: usize = 512;
+const EXAMPLES: &str = "\
+Examples:
+  cachalot imatrix model.gguf calibration.txt -o model.imatrix.gguf
+  cachalot imatrix model.gguf calibration.txt --in-file first.gguf --from-chunk 200 -o both.gguf
+  cachalot imatrix model.gguf --in-file one.gguf --in-file two.gguf -o merged.gguf";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let length = chunk_length(args)?;
+    let length = args.corpus.length()?;
     check_output(args)?;
-    let mut collector = Collector::new(catalog::source(&args.model)?, length, args.process_output)?;
+    let mut collector = Collector::new(catalog::source(&args.corpus.model)?, length, args.process_output)?;
     args.in_file.iter().try_for_each(|path| collector.merge(path))?;
-    let seconds = match &args.file {
+    let seconds = match &args.corpus.file {
         Some(path) => {
             let (with_text, seconds) = collect(args, path, length, collector)?;
             collector = with_text;
@@ -87,25 +83,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 /// Computes the text and writes what there is then.
 fn collect(args: &Args, path: &Path, length: usize, mut collector: Collector) -> anyhow::Result<(Collector, f64)> {
     let mut input = Input::open(path)?;
-    let text = input.text()?;
-    let mut options = args.options.engine_options();
-    options.n_ctx = Some(length);
-    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
-    let n_ctx_train = engine.info().n_ctx_train;
-    if length > n_ctx_train && !args.quiet {
-        message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));
-    }
+    let engine = args.corpus.open(length)?;
+    let tokens = args.corpus.tokens(&engine, &mut input)?;
     let bos = engine.tokenizer().prefix();
-    let ids = match args.special {
-        true => engine.tokenizer().encode_trusted(&text),
-        false => engine.tokenizer().encode_content(&text),
-    };
-    let tokens: Vec<u32> = bos.into_iter().chain(ids).collect();
     let chunks = chunks(args, tokens.len(), length).map_err(|fault| input.faulty(&fault))?;
     let name = path.file_name().map_or("stdin".into(), |name| name.to_string_lossy());
     collector.name_text(if path == Path::new("-") { "stdin" } else { &name });
 
-    let progress = Progress::new(chunks.len(), args.quiet);
+    let progress = Progress::new(chunks.len(), args.corpus.quiet);
     let (output, force, save_every) = (args.output.clone(), args.force, args.save_every);
     // The chunk under way is finished first: what was computed is not to be lost.
     let guard = Arc::new(interrupt::guard(|| ()));
@@ -173,15 +158,6 @@ fn observe(forward: &mut Forward, window: &[u32], collector: &mut Collector) -> 
     Ok(())
 }
 
-fn chunk_length(args: &Args) -> Result<usize, BadInput> {
-    let length = args.options.engine_options().n_ctx.unwrap_or(DEFAULT_LENGTH);
-    let (min, max) = (Cut::MIN_LENGTH, Cut::MAX_LENGTH);
-    match (min..=max).contains(&length) {
-        true => Ok(length),
-        false => Err(BadInput::Argument(format!("-c {length}: a chunk has from {min} to {max} tokens"))),
-    }
-}
-
 /// Which chunks of a text of so many tokens are computed.
 fn chunks(args: &Args, n_tokens: usize, length: usize) -> Result<Range<usize>, String> {
     let (n, first) = (n_tokens / length, args.from_chunk);
@@ -193,7 +169,7 @@ fn chunks(args: &Args, n_tokens: usize, length: usize) -> Result<Range<usize>, S
     if first >= n {
         return Err(format!("--from-chunk {first}: the text has no more than {n} chunks of {length} tokens"));
     }
-    Ok(first..args.chunks.map_or(n, |chunks| n.min(first.saturating_add(chunks))))
+    Ok(first..args.corpus.chunks.map_or(n, |chunks| n.min(first.saturating_add(chunks))))
 }
 
 /// Before the work, not after it.
@@ -202,11 +178,10 @@ fn check_output(args: &Args) -> anyhow::Result<()> {
         let error = std::io::Error::other("is no regular file, and is not written over");
         return Err(CannotWrite { path: args.output.clone(), error }.into());
     }
-    let mut partial = args.output.clone().into_os_string();
-    partial.push(".partial");
-    if !args.force && Path::new(&partial).exists() {
+    let partial = beside(&args.output, PARTIAL);
+    if !args.force && partial.exists() {
         let error = std::io::Error::other("is what an unfinished run has left; remove it, or use --force");
-        return Err(CannotWrite { path: partial.into(), error }.into());
+        return Err(CannotWrite { path: partial, error }.into());
     }
     let id = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let Some(output) = id(&args.output) else {
@@ -214,7 +189,8 @@ fn check_output(args: &Args) -> anyhow::Result<()> {
         let found = folder.map_or(Ok(()), |folder| folder.read_dir().map(drop));
         return Ok(found.map_err(|error| CannotWrite { path: args.output.clone(), error })?);
     };
-    if [Some(&args.model), args.file.as_ref()].into_iter().flatten().any(|read| id(read) == Some(output)) {
+    if [Some(&args.corpus.model), args.corpus.file.as_ref()].into_iter().flatten().any(|read| id(read) == Some(output))
+    {
         let fault = format!("{}: is read from; write to another name", args.output.display());
         return Err(BadInput::Argument(fault).into());
     }

@@ -3,19 +3,17 @@
 mod evaluate;
 mod report;
 
+use super::corpus::CorpusOptions;
 use super::input::Input;
 use super::interrupt::guard_job;
-use super::model::ModelOptions;
 use super::new_file::NewFile;
-use super::output::{answer, json, message};
+use super::output::{answer, json};
 use super::progress::Progress;
-use crate::catalog;
 use crate::engine::Engine;
 use crate::exit::{BadInput, CannotWrite};
 use crate::quality::saved::{self, Header, Row};
 use crate::quality::{Comparison, Cut, Sample, Score, Summary};
 use evaluate::{Rows, evaluate};
-
 use rayon::prelude::*;
 use report::Work;
 use std::fs::File;
@@ -29,16 +27,14 @@ use std::path::{Path, PathBuf};
 /// lower is better. With --kl the model is compared, token by token, with one whose predictions --save-logits
 /// has saved.
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("context", |arg| arg.help("Tokens of a chunk [default: 512]")))]
+#[command(
+    mut_arg("file", |arg| arg.required_unless_present("kl").conflicts_with("kl")),
+    mut_arg("special", |arg| arg.conflicts_with("kl")),
+    after_help = EXAMPLES
+)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
-    model: PathBuf,
-    /// The text; - is stdin
-    #[arg(required_unless_present = "kl", conflicts_with = "kl")]
-    file: Option<PathBuf>,
-    /// Chunks to compute at most
-    #[arg(long, value_name = "N")]
-    chunks: Option<usize>,
+    #[command(flatten)]
+    corpus: CorpusOptions,
     /// Let chunks begin so many tokens apart and score the last N of each; they are then N/2 tokens longer
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
@@ -49,25 +45,18 @@ pub(super) struct Args {
     /// Compare with saved predictions: their text, their chunks
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stride", "save_logits"])]
     kl: Option<PathBuf>,
-    /// Take control tokens that are spelled in the text for what they are
-    #[arg(long, conflicts_with = "kl")]
-    special: bool,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
-    /// Show no progress
-    #[arg(short, long)]
-    quiet: bool,
-    #[command(flatten)]
-    options: ModelOptions,
 }
 
-const DEFAULT_LENGTH: usize = 512;
+const EXAMPLES: &str = "\
+Examples:
+  cachalot perplexity model.gguf text.txt
+  cachalot perplexity large.gguf text.txt --chunks 20 --save-logits large.logits
+  cachalot perplexity small.gguf --kl large.logits";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    if args.chunks == Some(0) {
-        return Err(BadInput::Argument("--chunks 0: there must be one at least".to_owned()).into());
-    }
     match &args.kl {
         Some(path) => compare(args, path),
         None => measure(args),
@@ -76,20 +65,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The perplexity of a text.
 fn measure(args: &Args) -> anyhow::Result<()> {
-    let (cut, path) = (cut(args)?, args.file.as_deref().unwrap_or(Path::new("-")));
+    let (cut, path) = (cut(args)?, args.corpus.file.as_deref().unwrap_or(Path::new("-")));
     if let Some(path) = &args.save_logits {
         NewFile::refuse_existing(path)?;
     }
     let mut input = Input::open(path)?;
-    let text = input.text()?;
-    let engine = open(args, cut)?;
-    let tokenizer = engine.tokenizer();
-    let bos = tokenizer.prefix();
-    let ids = match args.special {
-        true => tokenizer.encode_trusted(&text),
-        false => tokenizer.encode_content(&text),
-    };
-    let tokens: Vec<u32> = bos.into_iter().chain(ids).collect();
+    let engine = args.corpus.open(cut.length())?;
+    let tokens = args.corpus.tokens(&engine, &mut input)?;
+    let bos = engine.tokenizer().prefix();
     let n_windows = cut.n_windows(tokens.len());
     if n_windows == 0 {
         let (n, length, needed) = (tokens.len(), cut.length(), cut.n_needed());
@@ -99,12 +82,12 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         );
         return Err(input.faulty(&fault).into());
     }
-    let n_chunks = n_windows.min(args.chunks.unwrap_or(usize::MAX));
+    let n_chunks = n_windows.min(args.corpus.chunks.unwrap_or(usize::MAX));
     let guard = guard_job(&engine);
     let of_job = guard.clone();
     let mut saver = args.save_logits.as_deref().map(|path| Saver::new(path, &engine, cut, n_chunks)).transpose()?;
 
-    let progress = Progress::new(n_chunks, args.quiet);
+    let progress = Progress::new(n_chunks, args.corpus.quiet);
     let measured = engine.with_forward(move |forward| -> anyhow::Result<_> {
         let mut nll = Sample::default();
         for chunk in 0..n_chunks {
@@ -123,7 +106,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let (nll, seconds) = guard.finish(measured)?;
 
     let n_ctx = cut.length();
-    let work = Work { model: &args.model, n_ctx, stride: args.stride, n_chunks, seconds };
+    let work = Work { model: &args.corpus.model, n_ctx, stride: args.stride, n_chunks, seconds };
     match args.json {
         true => json(&report::perplexity_json(nll.perplexity(), nll.len(), &work))?,
         false => answer(report::perplexity_line(nll.perplexity(), nll.len(), &work).as_bytes())?,
@@ -142,22 +125,22 @@ fn compare(args: &Args, path: &Path) -> anyhow::Result<()> {
     let mut saved = saved::Reader::new(BufReader::new(file), metadata.len()).map_err(in_file)?;
     let Header { n_vocab, n_ctx, n_chunks } = saved.header();
     let cut = saved.header().cut();
-    if let Some(length) = args.options.engine_options().n_ctx.filter(|length| *length != cut.length()) {
+    if let Some(length) = args.corpus.given_length().filter(|length| *length != cut.length()) {
         let fault = format!("-c {length}: {} was saved with chunks of {n_ctx} tokens", path.display());
         return Err(BadInput::Argument(fault).into());
     }
-    let engine = open(args, cut)?;
+    let engine = args.corpus.open(cut.length())?;
     if engine.info().n_vocab != n_vocab as usize {
         let fault = format!(
             "saved with a vocabulary of {n_vocab} tokens, but the one of {} has {}",
-            args.model.display(),
+            args.corpus.model.display(),
             engine.info().n_vocab
         );
         return Err(BadInput::Faulty { name: path.display().to_string(), fault }.into());
     }
 
-    let n_chunks = args.chunks.unwrap_or(usize::MAX).min(n_chunks as usize);
-    let progress = Progress::new(n_chunks, args.quiet);
+    let n_chunks = args.corpus.chunks.unwrap_or(usize::MAX).min(n_chunks as usize);
+    let progress = Progress::new(n_chunks, args.corpus.quiet);
     let path = path.to_owned();
     let guard = guard_job(&engine);
     let of_job = guard.clone();
@@ -179,7 +162,7 @@ fn compare(args: &Args, path: &Path) -> anyhow::Result<()> {
     })?;
     let (summary, seconds) = guard.finish(compared)?;
 
-    let work = Work { model: &args.model, n_ctx: cut.length(), stride: None, n_chunks, seconds };
+    let work = Work { model: &args.corpus.model, n_ctx: cut.length(), stride: None, n_chunks, seconds };
     match args.json {
         true => json(&report::divergence_json(&summary, &work))?,
         false => answer(report::divergence_table(&summary, &work).as_bytes())?,
@@ -189,11 +172,7 @@ fn compare(args: &Args, path: &Path) -> anyhow::Result<()> {
 
 /// How the options say a text is to be cut.
 fn cut(args: &Args) -> Result<Cut, BadInput> {
-    let n_ctx = args.options.engine_options().n_ctx.unwrap_or(DEFAULT_LENGTH);
-    let (min, max) = (Cut::MIN_LENGTH, Cut::MAX_LENGTH);
-    if !(min..=max).contains(&n_ctx) {
-        return Err(BadInput::Argument(format!("-c {n_ctx}: a chunk has from {min} to {max} tokens")));
-    }
+    let n_ctx = args.corpus.length()?;
     match args.stride {
         None => Ok(Cut::Chunks(n_ctx)),
         Some(stride) if (1..=n_ctx).contains(&stride) => Ok(Cut::Strided { n_ctx, stride }),
@@ -202,18 +181,6 @@ fn cut(args: &Args) -> Result<Cut, BadInput> {
             Err(BadInput::Argument(fault))
         }
     }
-}
-
-/// Opens the model with room for a window.
-fn open(args: &Args, cut: Cut) -> anyhow::Result<Engine> {
-    let mut options = args.options.engine_options();
-    options.n_ctx = Some(cut.length());
-    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
-    let (length, n_ctx_train) = (cut.length(), engine.info().n_ctx_train);
-    if length > n_ctx_train && !args.quiet {
-        message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));
-    }
-    Ok(engine)
 }
 
 fn score(rows: &Rows<'_>) -> Vec<f64> {

@@ -2,19 +2,16 @@
 
 mod answer;
 
+use super::answer_options::AnswerOptions;
 use super::attachments::AttachOptions;
 use super::constraint::{ConstraintOptions, constraint};
 use super::conversation::{SystemOptions, encode, family, question};
-use super::generate::{generate, summary, verdict};
-use super::model::{ModelOptions, remarks};
-use super::output::message;
+use super::generate::{generate, verdict};
 use super::prompt::{PromptOptions, Stdin};
-use super::sampling::SamplingOptions;
 use crate::chat::{self, Prompt};
 use crate::engine::{Engine, Request};
 use crate::exit::BadInput;
 use answer::{Answer, Report};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -25,10 +22,6 @@ use std::time::Instant;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: what `cachalot use`
-    /// has set, or the demo model]
-    #[arg(short, long)]
-    model: Option<PathBuf>,
     #[command(flatten)]
     prompt: PromptOptions,
     #[command(flatten)]
@@ -43,25 +36,14 @@ pub(super) struct Args {
     think: bool,
     #[command(flatten)]
     constraint: ConstraintOptions,
-    /// Tokens to generate at most
-    #[arg(short, long, value_name = "N")]
-    n_predict: Option<usize>,
-    /// End the answer before this text; may be repeated
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
     /// Put the reasoning before the answer, between <think> and </think>; it goes to stderr otherwise
     #[arg(long)]
     show_reasoning: bool,
     /// Print one JSON object when all is done: text, reasoning, tool calls, how it ended, tokens, seconds
     #[arg(long, conflicts_with = "show_reasoning")]
     json: bool,
-    /// Say nothing but the answer, and errors
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
-    sampling: SamplingOptions,
-    #[command(flatten)]
-    options: ModelOptions,
+    pub(super) answer: AnswerOptions,
     /// An image, which no model here can see
     #[arg(long, value_name = "FILE", hide = true)]
     image: Option<PathBuf>,
@@ -88,37 +70,29 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let attachments = args.attach.read()?;
     let stdin = if from_stdin > 0 { Stdin::Taken } else { Stdin::Joined };
-    let text = args.prompt.read(stdin, args.quiet)?;
+    let text = args.prompt.read(stdin, args.answer.quiet)?;
     let start = Instant::now();
-    let engine = args.options.open(args.model.as_deref())?;
+    let engine = args.answer.open()?;
     let load = start.elapsed();
-    if !args.quiet {
-        remarks(&engine);
-    }
-    let sampling = args.sampling.params(&engine)?;
     attachments.check(&engine)?;
     let prompt = match args.raw {
         true => chat::completion(&text),
         false => framed(args, &engine, &question(args.system.message(), &attachments, &text))?,
     };
+    let ids = encode(&engine, &prompt, "which its chat format needs; --raw does without")?;
     let request = Request {
-        prompt: encode(&engine, &prompt, "which its chat format needs; --raw does without")?,
-        sampling,
-        max_tokens: args.n_predict,
-        stop: args.stop.clone(),
         constraint: grammar.map(|grammar| constraint(grammar, &engine, &prompt)),
+        ..args.answer.request(&engine, ids)?
     };
-    let mut answer = Answer::new(args.json, args.show_reasoning, args.quiet);
-    let generated = generate(&engine, &prompt, request, args.quiet, |events| answer.take(events));
+    let mut answer = Answer::new(args.json, args.show_reasoning, args.answer.quiet);
+    let generated = generate(&engine, &prompt, request, args.answer.quiet, |events| answer.take(events));
     let Ok(finished) = &generated else {
         answer.end()?;
         return generated.map(drop);
     };
     let end = verdict(&engine, finished);
     answer.finish(&Report { engine: &engine, finished, load })?;
-    if !args.quiet && std::io::stderr().is_terminal() {
-        message(&summary(finished));
-    }
+    args.answer.summarise(finished);
     end
 }
 

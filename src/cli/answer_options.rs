@@ -1,0 +1,61 @@
+//! What the commands that print one answer have in common: the model, how it is sampled, where the answer ends, and
+//! whether anything else is said.
+
+use super::generate::summary;
+use super::model::{ModelOptions, remarks};
+use super::output::message;
+use super::sampling::SamplingOptions;
+use crate::engine::{Engine, Finished, Request};
+use clap::builder::RangedU64ValueParser;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct AnswerOptions {
+    /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: what `cachalot use`
+    /// has set, or the demo model]
+    #[arg(short, long, display_order = 0)]
+    model: Option<PathBuf>,
+    /// Tokens to generate at most
+    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    n_predict: Option<usize>,
+    /// End the answer before this text; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Say nothing but the answer, and errors
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    #[command(flatten)]
+    sampling: SamplingOptions,
+    #[command(flatten)]
+    options: ModelOptions,
+}
+
+impl AnswerOptions {
+    /// Opens the model, and says what of it may surprise.
+    pub(super) fn open(&self) -> anyhow::Result<Engine> {
+        let engine = self.options.open(self.model.as_deref())?;
+        if !self.quiet {
+            remarks(&engine);
+        }
+        Ok(engine)
+    }
+
+    /// An answer without a constraint.
+    pub(super) fn request(&self, engine: &Engine, prompt: Vec<u32>) -> anyhow::Result<Request> {
+        Ok(Request {
+            prompt,
+            sampling: self.sampling.params(engine)?,
+            max_tokens: self.n_predict,
+            stop: self.stop.clone(),
+            constraint: None,
+        })
+    }
+
+    /// Says on a terminal what the answer took.
+    pub(super) fn summarise(&self, finished: &Finished) {
+        if !self.quiet && std::io::stderr().is_terminal() {
+            message(&summary(finished));
+        }
+    }
+}
