@@ -101,6 +101,45 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
+fn a_broken_file_is_not_added_to() {
+    let user = User::new();
+    for (text, says) in [
+        ("seed = 1\nthread = 4\n", "config.toml: line 2: there is no key 'thread'"),
+        ("seed = \"x\"\n", "config.toml: line 1: seed: must be a whole number"),
+        ("\n\nseed = = 4\n", "config.toml: line 3: not TOML"),
+    ] {
+        user.write(text);
+        let ended = user.run(&["config", "set", "threads", "2"]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(65), ""), "{text}: {}", ended.stderr);
+        assert!(ended.stderr.contains(says), "{text}: {}", ended.stderr);
+        assert_eq!(fs::read_to_string(user.file()).unwrap(), text);
+    }
+    // What is wrong with a key is mended by setting it.
+    user.write("seed = \"x\"\n");
+    user.get(&["config", "set", "seed", "2"]);
+    assert_eq!(fs::read_to_string(user.file()).unwrap(), "seed = 2\n");
+    assert_eq!(fs::read_dir(user.file().parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn variables_that_mean_nothing_are_told() {
+    let user = User::new();
+    let ask = ["run", "-t", "1", "-n", "1", "x"];
+    for (name, says) in [
+        ("CACHALOT_THREAD", "CACHALOT_THREAD is set, and means nothing; did you mean CACHALOT_THREADS?"),
+        ("CACHALOT_0\u{1b}[", "`cachalot config show` lists"),
+    ] {
+        let ended = support::run(user.command(&ask).env(name, "1"));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(ended.stderr.contains(says) && !ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
+        assert_eq!(support::run(user.command(&ask).arg("-q").env(name, "1")).stderr, "");
+    }
+    for known in ["CACHALOT_SEED", "CACHALOT_MODELS", "CACHALOT_CPU"] {
+        assert_eq!(support::run(user.command(&ask).env(known, "1")).stderr, "", "{known}");
+    }
+}
+
+#[test]
 fn the_default_model_can_be_another() {
     let user = User::new();
     let folder = tempfile::tempdir().unwrap();
@@ -180,7 +219,15 @@ fn there_are_manual_pages() {
         assert!(pages.iter().any(|name| name == page), "{page} is not among {pages:?}");
     }
     assert!(!pages.iter().any(|name| name.contains("template-check")), "{pages:?}");
-    for command in ["run", "fim"] {
-        assert!(user.get(&[command, "--help"]).contains("Examples:"), "{command}");
+    // Every command shows how it is used, with commands that there are.
+    let help = user.get(&["--help"]);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> = listed.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for command in names.iter().filter(|name| **name != "help") {
+        let help = user.get(&[command, "--help"]);
+        let examples = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{command}: {help}")).1;
+        let of_command = format!("cachalot {command}");
+        assert!(examples.lines().filter(|line| line.contains(&of_command)).count() > 0, "{command}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::file_edit;
 use super::output::{Table, answer, json, message};
-use super::settings::{KEYS, Key, Settings, file_path};
+use super::settings::{KEYS, Key, Settings, file_path, read_text};
 use crate::exit::BadInput;
 use crate::text::Escaped;
 use clap::{Command, Subcommand};
@@ -14,10 +14,18 @@ use std::path::PathBuf;
 /// Flags go over environment variables, these over the file, and the file over what the program finds out by
 /// itself.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot config show
+  cachalot config set threads 8
+  cachalot config unset threads
+  $EDITOR \"$(cachalot config path)\"";
 
 #[derive(Debug, Subcommand)]
 enum What {
@@ -47,15 +55,17 @@ pub(super) fn run(args: &Args, command: &Command) -> anyhow::Result<()> {
             let usage = |text: String| BadInput::Argument(text);
             let key = Key::find(key).map_err(usage)?;
             key.check(command, value).map_err(|text| usage(format!("{}: {text}", key.name)))?;
-            set(key, value)
+            set(key, value, command)
         }
         What::Unset { key } => unset(key),
         What::Path => Ok(answer(format!("{}\n", existing_path()?.display()).as_bytes())?),
     }
 }
 
-pub(super) fn set(key: &Key, value: &str) -> anyhow::Result<()> {
-    file_edit::set(&existing_path()?, key.name, key.to_toml(value))?;
+/// A file that would be refused afterwards is left as it is; what is wrong with the key itself is mended by this.
+pub(super) fn set(key: &Key, value: &str, command: &Command) -> anyhow::Result<()> {
+    let path = existing_path()?;
+    file_edit::set(&path, key.name, key.to_toml(value), |text| read_text(&path, text, command).map(drop))?;
     warn_of_variable(key);
     Ok(())
 }

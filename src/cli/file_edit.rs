@@ -1,15 +1,22 @@
 //! Changes to the user's file: a key set or taken away, everything else in its place, comments too.
 //!
-//! Owns writing it so that it is the old one or the new one, whatever happens. Knows no key.
+//! Knows no key.
 
 use crate::exit::{BadInput, CannotWrite};
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use crate::files::{Lock, Replacement, beside, make_shared_folder};
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
+use std::path::Path;
 use toml_edit::{DocumentMut, Item, TomlError, Value};
 
-/// Sets a key.
-pub(super) fn set(path: &Path, key: &str, value: Value) -> anyhow::Result<()> {
+/// Sets a key, unless `check` has something against the text that would come of it.
+pub(super) fn set(
+    path: &Path,
+    key: &str,
+    value: Value,
+    check: impl FnOnce(&str) -> Result<(), BadInput>,
+) -> anyhow::Result<()> {
     let mut document = read(path)?;
     match document.get_mut(key).and_then(Item::as_value_mut) {
         Some(old) => {
@@ -19,7 +26,9 @@ pub(super) fn set(path: &Path, key: &str, value: Value) -> anyhow::Result<()> {
         }
         None => document[key] = Item::Value(value),
     }
-    Ok(write(path, &document.to_string())?)
+    let text = document.to_string();
+    check(&text)?;
+    Ok(write(path, &text)?)
 }
 
 /// Takes a key away; false where there is none. Comments above it stay.
@@ -42,9 +51,16 @@ pub(super) fn unset(path: &Path, key: &str) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// What is wrong with a file that is no TOML, in one line.
-pub(super) fn toml_fault(error: &TomlError) -> String {
-    format!("not TOML: {}", error.message().lines().collect::<Vec<_>>().join("; "))
+/// What is wrong with a text that is no TOML, and where, in one line.
+pub(super) fn toml_fault(text: &str, error: &TomlError) -> String {
+    let fault = error.message().lines().collect::<Vec<_>>().join("; ");
+    format!("line {}: not TOML: {fault}", line_of(text, error.span()))
+}
+
+/// The line, from 1 on, that something begins in.
+pub(super) fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
+    let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
+    before.bytes().filter(|byte| *byte == b'\n').count() + 1
 }
 
 fn read(path: &Path) -> Result<DocumentMut, BadInput> {
@@ -54,47 +70,47 @@ fn read(path: &Path) -> Result<DocumentMut, BadInput> {
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         Err(error) => return Err(BadInput::Unreadable { name: name(), error }),
     };
-    text.parse().map_err(|error| BadInput::Faulty { name: name(), fault: toml_fault(&error) })
+    text.parse().map_err(|error| BadInput::Faulty { name: name(), fault: toml_fault(&text, &error) })
 }
 
 /// Puts a new file in the place of the old one, which keeps its permissions and may be reached by a link.
 fn write(path: &Path, text: &str) -> Result<(), CannotWrite> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let partial = PathBuf::from(format!("{}.{}.partial", target.display(), std::process::id()));
-    let written = write_at(&target, &partial, text);
-    if written.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
-    written.map_err(|error| CannotWrite { path: path.to_owned(), error })
+    write_at(&target, text).map_err(|error| CannotWrite { path: path.to_owned(), error })
 }
 
-fn write_at(target: &Path, partial: &Path, text: &str) -> std::io::Result<()> {
+fn write_at(target: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = target.parent() {
-        fs::create_dir_all(folder)?;
+        make_shared_folder(folder)?;
     }
-    let mut file = File::create(partial)?;
+    let is_taken = || io::Error::other("another process is changing it");
+    let _lock = Lock::take(&beside(target, ".lock"))?.ok_or_else(is_taken)?;
+    let mut file = Replacement::create_shared(target)?;
     if let Ok(old) = fs::metadata(target) {
         file.set_permissions(old.permissions())?;
     }
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(partial, target)
+    file.finish(None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn any(_: &str) -> Result<(), BadInput> {
+        Ok(())
+    }
+
     #[test]
     fn comments_stay_and_so_does_everything_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/config.toml");
         let text = || fs::read_to_string(&path).unwrap();
-        set(&path, "threads", 4.into()).unwrap();
+        set(&path, "threads", 4.into(), any).unwrap();
         assert_eq!(text(), "threads = 4\n");
         fs::write(&path, "# mine\nthreads = 4 # cores\n\n# warm\ntemp = 0.5\n# end\n").unwrap();
-        set(&path, "threads", 8.into()).unwrap();
-        set(&path, "model", "demo".into()).unwrap();
+        set(&path, "threads", 8.into(), any).unwrap();
+        set(&path, "model", "demo".into(), any).unwrap();
         assert_eq!(text(), "# mine\nthreads = 8 # cores\n\n# warm\ntemp = 0.5\nmodel = \"demo\"\n# end\n");
         assert!(unset(&path, "threads").unwrap());
         assert_eq!(text(), "# mine\n\n# warm\ntemp = 0.5\nmodel = \"demo\"\n# end\n");
@@ -111,7 +127,7 @@ mod tests {
         fs::write(&file, "").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         symlink(&file, &link).unwrap();
-        set(&link, "seed", 1.into()).unwrap();
+        set(&link, "seed", 1.into(), any).unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&file).unwrap(), "seed = 1\n");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -121,8 +137,8 @@ mod tests {
     fn what_is_no_toml_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        fs::write(&path, "threads = = 4").unwrap();
-        assert!(set(&path, "seed", 1.into()).unwrap_err().to_string().contains("not TOML"));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "threads = = 4");
+        fs::write(&path, "\nthreads = = 4").unwrap();
+        assert!(set(&path, "seed", 1.into(), any).unwrap_err().to_string().contains("line 2: not TOML"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "\nthreads = = 4");
     }
 }

@@ -4,6 +4,8 @@
 //! so that what is typed goes over it and every command reads one value in one place.
 
 use super::file_edit;
+use super::nearest::nearest;
+use crate::catalog;
 use crate::engine::sampler::SamplerParams;
 use crate::exit::BadInput;
 use crate::text::{Clipped, Escaped};
@@ -196,12 +198,13 @@ impl Key {
     pub(super) fn find(name: &str) -> Result<&'static Key, String> {
         let known = name.replace('-', "_");
         KEYS.iter().find(|key| key.name == known).ok_or_else(|| {
-            let likeness = |key: &&Key| strsim::jaro_winkler(key.name, &known);
-            let nearest = KEYS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-            let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
-            match nearest.filter(|key| likeness(key) > 0.7) {
-                Some(key) => format!("there is no key '{}'; did you mean '{}'?", Clipped(name), key.name),
-                None => format!("there is no key '{}'; these are: {}", Clipped(name), names.join(", ")),
+            let names = || KEYS.iter().map(|key| key.name);
+            match nearest(&known, names()) {
+                Some(meant) => format!("there is no key '{}'; did you mean '{meant}'?", Clipped(name)),
+                None => {
+                    let names: Vec<&str> = names().collect();
+                    format!("there is no key '{}'; these are: {}", Clipped(name), names.join(", "))
+                }
             }
         })
     }
@@ -258,19 +261,20 @@ pub(super) fn file_path() -> Option<PathBuf> {
 }
 
 fn read_file(path: &Path, command: &Command) -> Result<Vec<Set>, BadInput> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => read_text(path, &text, command),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(BadInput::Unreadable { name: path.display().to_string(), error }),
+    }
+}
+
+/// What a file at `path` with this text sets.
+pub(super) fn read_text(path: &Path, text: &str, command: &Command) -> Result<Vec<Set>, BadInput> {
+    let line_of = |span: Option<std::ops::Range<usize>>| file_edit::line_of(text, span);
     let name = || path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(BadInput::Unreadable { name: name(), error }),
-    };
-    let line_of = |span: Option<std::ops::Range<usize>>| {
-        let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
-        before.bytes().filter(|byte| *byte == b'\n').count() + 1
-    };
     let fault = |line: usize, fault: String| BadInput::Faulty { name: name(), fault: format!("line {line}: {fault}") };
-    let document =
-        Document::parse(text.as_str()).map_err(|error| fault(line_of(error.span()), file_edit::toml_fault(&error)))?;
+    let document = Document::parse(text)
+        .map_err(|error| BadInput::Faulty { name: name(), fault: file_edit::toml_fault(text, &error) })?;
     let mut sets = Vec::new();
     for (typed, item) in document.as_table() {
         let line = line_of(document.as_table().key(typed).and_then(toml_edit::Key::span).or_else(|| item.span()));
@@ -281,6 +285,29 @@ fn read_file(path: &Path, command: &Command) -> Result<Vec<Set>, BadInput> {
         sets.push(Set { key, value, origin: Origin::File { path: path.to_owned(), line } });
     }
     Ok(sets)
+}
+
+/// What begins as this program's variables do.
+const PREFIX: &str = "CACHALOT_";
+
+/// Variables that no key has, and that other parts of the program read.
+const OTHER_VARIABLES: [&str; 2] = [catalog::FOLDER_VARIABLE, "CACHALOT_CPU"];
+
+/// Says which variables of the environment look as if they were for this program, and are not.
+pub(super) fn unknown_variables() -> Vec<String> {
+    let known = || KEYS.iter().map(|key| key.variable).chain(OTHER_VARIABLES);
+    let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let unknown = set.filter(|name| name.starts_with(PREFIX) && !known().any(|known| known == name));
+    let mut remarks: Vec<String> = unknown
+        .map(|name| {
+            match nearest(name.trim_start_matches(PREFIX), known().map(|known| known.trim_start_matches(PREFIX))) {
+                Some(meant) => format!("{name} is set, and means nothing; did you mean {PREFIX}{meant}?"),
+                None => format!("{name} is set, and means nothing; `cachalot config show` lists the variables"),
+            }
+        })
+        .collect();
+    remarks.sort();
+    remarks
 }
 
 /// What to add to an error about a model that nobody typed.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 ///
 /// The model is opened to see that it can be; what it is called is kept in the user's file.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, a name as `list` shows it, or `demo`
     #[arg(required_unless_present = "demo", conflicts_with = "demo")]
@@ -23,7 +24,13 @@ pub(super) struct Args {
     demo: bool,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+const EXAMPLES: &str = "\
+Examples:
+  cachalot use deepseek-v3-0324:Q2_K_XL
+  cachalot use ~/models/model.gguf
+  cachalot use --demo";
+
+pub(super) fn run(args: &Args, command: &clap::Command) -> anyhow::Result<()> {
     let key = Key::find("model").map_err(BadInput::Argument)?;
     let Some(model) = args.model.as_deref().filter(|_| !args.demo) else {
         if let Some(path) = file_path() {
@@ -34,7 +41,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     };
     let name = name(model)?;
-    config::set(key, &name)?;
+    config::set(key, &name, command)?;
     message(&format!("{name} answers from now on"));
     Ok(())
 }
