@@ -311,7 +311,7 @@ fn commands_do_what_they_say() {
     let mut chat = home.chat(&model, &["-n", "4", "-v"]);
     chat.say("/cler", "did you mean /clear?");
     chat.say("/set temp 0.5", "temperature: 0.5");
-    chat.say("/set top_q 1", "top_q");
+    chat.say("/set top_q 1", "did you mean 'top_p'?");
     chat.say("/show settings", "temperature           0.5");
     chat.say("/help edit", "change question N");
     chat.say("//not a command", "answer 4 tokens");
@@ -503,7 +503,7 @@ fn another_model_goes_on_with_the_chat() {
 #[test]
 fn chat_needs_a_terminal_and_is_what_the_program_does_there() {
     let home = Home::new();
-    for (args, says) in [(&["chat"][..], "cachalot run"), (&[], "Usage")] {
+    for (args, says) in [(&["chat"][..], "cachalot run"), (&[], "`cachalot run")] {
         let ended = support::run(support::program().args(args).stdin(Stdio::null()));
         assert_eq!(ended.code, Some(2));
         assert!(ended.stderr.contains(says), "{}", ended.stderr);

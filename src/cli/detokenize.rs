@@ -14,6 +14,7 @@ use std::path::PathBuf;
 /// brackets between, as tokenize --json prints them. The text is printed as it is, with no line end added
 /// but on a terminal. Bytes that are no text come out as U+FFFD.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
@@ -33,6 +34,11 @@ pub(super) struct Args {
     #[arg(long)]
     special: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot detokenize demo 17 42
+  cachalot tokenize demo Hello --json | cachalot detokenize demo";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let tokenizer = Tokenizer::open(catalog::source(&args.model)?)?;

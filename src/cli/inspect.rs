@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 /// Reads headers only, unless --check is given. Exits with 65 if the file is damaged or contradicts
 /// itself.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     file: PathBuf,
@@ -39,6 +40,12 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot inspect model-00001-of-00006.gguf
+  cachalot inspect demo --tensors
+  cachalot inspect demo --key general.architecture";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let model = ModelFile::open(catalog::source(&args.file)?)?;

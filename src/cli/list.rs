@@ -12,6 +12,7 @@ use std::path::Path;
 
 /// List the models that are here, and which one answers where none is named
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// What the catalogue knows, here or not
     #[arg(long)]
@@ -22,6 +23,12 @@ pub(super) struct Args {
     #[command(flatten)]
     folder: FolderOption,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot list
+  cachalot list --all
+  cachalot list --json | jq -r .default";
 
 pub(super) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     if args.all {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 /// The ids are used as they are: nothing is put before them. The result is a safetensors file with
 /// `logits` F32 [rows, vocabulary] and `positions` I32 [rows].
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
@@ -34,6 +35,11 @@ pub(super) struct Args {
     #[command(flatten)]
     options: ModelOptions,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot tokenize demo Hello --json | cachalot logits demo --tokens - -o logits.safetensors
+  cachalot logits demo --tokens ids.json --positions last -o last.safetensors";
 
 #[derive(Debug, Clone, PartialEq)]
 enum Positions {

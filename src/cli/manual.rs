@@ -7,17 +7,15 @@ use clap_complete::Shell;
 use std::path::PathBuf;
 
 /// Print the completions for a shell
-///
-/// For instance: cachalot completions bash > ~/.local/share/bash-completion/completions/cachalot
 #[derive(Debug, clap::Args)]
+#[command(after_help = COMPLETIONS)]
 pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
 /// Print the manual page, of the program or of a command
-///
-/// For instance: cachalot man run | man -l -
 #[derive(Debug, clap::Args)]
+#[command(after_help = PAGES)]
 pub(super) struct ManArgs {
     /// The command
     #[arg(conflicts_with = "all")]
@@ -26,6 +24,18 @@ pub(super) struct ManArgs {
     #[arg(long, value_name = "DIR")]
     all: Option<PathBuf>,
 }
+
+const COMPLETIONS: &str = "\
+Examples:
+  cachalot completions bash > ~/.local/share/bash-completion/completions/cachalot
+  cachalot completions zsh > ~/.zfunc/_cachalot
+  cachalot completions fish > ~/.config/fish/completions/cachalot.fish";
+
+const PAGES: &str = "\
+Examples:
+  cachalot man | man -l -
+  cachalot man run | man -l -
+  cachalot man --all ~/.local/share/man/man1";
 
 pub(super) fn completions(args: &CompletionsArgs, command: Command) -> anyhow::Result<()> {
     let mut script = Vec::new();

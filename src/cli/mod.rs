@@ -3,12 +3,14 @@
 //! stdout carries the answer and nothing else; messages, progress and errors go to stderr. Nothing
 //! here knows a tensor.
 
+mod answer_options;
 mod attachments;
 mod bench;
 mod chat;
 mod config;
 mod constraint;
 mod conversation;
+mod corpus;
 mod detokenize;
 mod file_edit;
 mod fim;
@@ -22,6 +24,7 @@ mod logits;
 mod manual;
 mod model;
 mod named;
+mod nearest;
 mod new_file;
 mod output;
 mod perplexity;
@@ -55,7 +58,6 @@ use std::io::IsTerminal;
 #[command(
     name = "cachalot",
     about = "Runs DeepSeek-V3 and its relatives from GGUF files on one workstation",
-    arg_required_else_help = true,
     after_help = EXIT_CODES
 )]
 struct Cli {
@@ -97,10 +99,18 @@ Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
 73 output exists or cannot be written; 75 not enough memory; 77 not permitted; 130 interrupted; \
 141 the reader of stdout went away.";
 
+const NO_TERMINAL: &str = "the program by itself is a chat, which needs a terminal; in a script `cachalot run \"...\"` \
+     answers, and `cachalot --help` lists the commands";
+
 /// Runs the program and returns how it ends.
 pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     ggml::install_abort_handler();
     install_sigbus_handler();
+    let args: Vec<OsString> = args.collect();
+    if args.len() == 1 && !has_terminal() {
+        output::message(NO_TERMINAL);
+        return Exit::Usage;
+    }
     let loaded = Settings::load(&command());
     let settings = loaded.as_ref().map_or_else(|_| Settings::default(), Settings::clone);
     let parser = settings.apply(command().version(version_text()));
@@ -108,6 +118,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    if cli.command.needs_settings() && !cli.command.is_quiet() {
+        settings::unknown_variables().iter().for_each(|remark| output::message(remark));
+    }
     // A chat has its own way with signals.
     if !matches!(cli.command, Command::Chat(_)) {
         interrupt::install();
@@ -127,10 +140,13 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     }
 }
 
-/// The arguments; on a terminal the program by itself is a chat.
-fn with_command(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut args: Vec<OsString> = args.collect();
-    if args.len() == 1 && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// The arguments; the program by itself is a chat.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.len() == 1 {
         args.push("chat".into());
     }
     args
@@ -147,7 +163,17 @@ fn read(matches: &ArgMatches) -> Result<Cli, clap::Error> {
 
 /// The commands and their flags, as they are without settings.
 fn command() -> clap::Command {
-    Cli::command().version(env!("CARGO_PKG_VERSION"))
+    taking_numbers(Cli::command().version(env!("CARGO_PKG_VERSION")))
+}
+
+/// Lets each flag be given `-1`, so that it is refused for what is wrong with it, if anything is: without this it is
+/// taken for a flag that there is not.
+fn taking_numbers(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    });
+    command.mut_subcommands(taking_numbers)
 }
 
 impl Command {
@@ -164,6 +190,15 @@ impl Command {
                 | Command::TemplateCheck(_)
         )
     }
+
+    /// Whether it is to say nothing but its answer, and errors.
+    fn is_quiet(&self) -> bool {
+        match self {
+            Command::Run(args) => args.answer.quiet,
+            Command::Fim(args) => args.answer.quiet,
+            _ => false,
+        }
+    }
 }
 
 fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
@@ -173,7 +208,7 @@ fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Fim(args) => fim::run(&args),
         Command::List(args) => list::run(&args, settings),
-        Command::Use(args) => use_model::run(&args),
+        Command::Use(args) => use_model::run(&args, &self::command()),
         Command::Config(args) => config::run(&args, &self::command()),
         Command::Completions(args) => manual::completions(&args, self::command()),
         Command::Man(args) => manual::man(&args, self::command()),
@@ -206,4 +241,35 @@ fn usage(error: &clap::Error) -> Exit {
 fn version_text() -> String {
     let backends = ggml::backends().join("\n          ");
     format!("{}\nggml      {}\nbackends  {backends}", env!("CARGO_PKG_VERSION"), ggml::version())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of each command of ours in a line of a shell.
+    fn commands(line: &str) -> Vec<Vec<String>> {
+        let parts = line.split(['|', '<', '>', ';']).flat_map(|part| part.split("$("));
+        let ours = parts.filter_map(|part| part.find("cachalot ").and_then(|at| part.get(at..)));
+        ours.map(|part| shlex::split(part.trim_end_matches([')', '"', ' '])).or_else(|| shlex::split(part)))
+            .map(|words| words.unwrap_or_else(|| panic!("{line}")))
+            .collect()
+    }
+
+    #[test]
+    fn every_command_has_examples_that_it_takes() {
+        let program = command();
+        for sub in program.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let help = sub.get_after_help().unwrap_or_else(|| panic!("{} has no examples", sub.get_name())).to_string();
+            let mut lines = help.lines();
+            assert_eq!(lines.next(), Some("Examples:"), "{}", sub.get_name());
+            let words: Vec<Vec<String>> = lines.flat_map(commands).collect();
+            assert!(words.iter().any(|words| words.get(1).is_some_and(|name| name == sub.get_name())), "{help}");
+            for words in words {
+                if let Err(error) = command().try_get_matches_from(&words) {
+                    panic!("{words:?}: {error}");
+                }
+            }
+        }
+    }
 }

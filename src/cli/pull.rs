@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 /// HF_ENDPOINT names another hub, HF_TOKEN is sent to it (or what `huggingface-cli login` has kept), HTTPS_PROXY and
 /// NO_PROXY are respected. Files that are in the cache of Hugging Face's own tools are not fetched again.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A model of the catalogue, such as deepseek-v3-0324:Q2_K_XL, or hf:OWNER/REPO:QUANT
     #[arg(value_name = "MODEL")]
@@ -38,6 +39,12 @@ pub(super) struct Args {
     #[arg(short, long)]
     quiet: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot pull deepseek-v3-0324:Q2_K_XL
+  cachalot pull hf:unsloth/DeepSeek-V3-0324-GGUF:Q2_K_XL
+  cachalot chat \"$(cachalot pull deepseek-v3-0324)\"";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let store = args.folder.store()?;

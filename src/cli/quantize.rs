@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 /// Unsloth's dynamic quants, or in one type. Norms and the router stay F32. Where the rows of a tensor are no
 /// whole number of a type's blocks it gets the nearest type that fits.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     input: PathBuf,
@@ -38,6 +39,11 @@ pub(super) struct Args {
     #[arg(long)]
     force: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot quantize model-f16.gguf model-q8_0.gguf --mix Q8_0
+  cachalot quantize model-f16.gguf small.gguf --mix Q2_K_XL --imatrix model.imatrix.gguf";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let options = Options { target: args.mix, overrides: args.tensor.clone(), imatrix: args.imatrix.clone() };

@@ -8,6 +8,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 /// Remove pulled models, and what an interrupted pull has left
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A name as `list` shows it, such as deepseek-v3-0324:Q2_K_XL
     #[arg(value_name = "MODEL", required = true)]
@@ -18,6 +19,10 @@ pub(super) struct Args {
     #[command(flatten)]
     folder: FolderOption,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot rm deepseek-v3-0324:Q2_K_XL";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let store = args.folder.store()?;

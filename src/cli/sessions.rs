@@ -16,6 +16,7 @@ use std::path::PathBuf;
 /// A session is named by its id, the beginning of it or of its last word, as far as that means one; `latest` is the
 /// one that was changed last.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -23,6 +24,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", global = true)]
     folder: Option<PathBuf>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot sessions list
+  cachalot sessions show latest > chat.md
+  cachalot sessions show latest --json | jq .messages
+  cachalot sessions rm k3f9";
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 /// embedding. Tokens then use all experts about alike, which is what speed must be measured with, unless
 /// --skew makes some more popular. How even their use will be is estimated and printed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Whose shapes: deepseek-v3, deepseek-v2.5 (deepseek-v2 is the same) or deepseek-v2-lite
     #[arg(long, value_name = "MODEL")]
@@ -49,6 +50,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot synth --like deepseek-v3 --layers 3 --vocab 8192 --mix IQ1_S -o synth.gguf";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let recipe = Recipe {

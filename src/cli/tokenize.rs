@@ -13,6 +13,7 @@ use std::path::PathBuf;
 /// The text is TEXT, its words joined by spaces; or what is in the files; or what comes on stdin. Unless
 /// --special is given it becomes ordinary tokens, whatever it says.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
@@ -35,6 +36,11 @@ pub(super) struct Args {
     #[arg(long)]
     no_bos: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot tokenize demo \"Why is the sky blue?\"
+  cachalot tokenize demo -f prompt.txt --json";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let tokenizer = Tokenizer::open(catalog::source(&args.model)?)?;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// SHA-256 of every file against what the hub said when it was pulled, and what the GGUF files say of themselves.
 /// The exit code is 65 where a file is damaged.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A name as `list` shows it, or a file or folder
     #[arg(value_name = "MODEL|PATH")]
@@ -29,6 +30,11 @@ pub(super) struct Args {
     #[arg(short, long)]
     quiet: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot verify deepseek-v3-0324:Q2_K_XL
+  cachalot verify ~/models/model.gguf";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let pulled = find(args)?;

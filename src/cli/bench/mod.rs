@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 /// logits, behind --depth cached tokens; which token comes next is random, and sampling is not measured. Each
 /// measurement is made once without counting, then --repetitions times.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
@@ -60,6 +61,12 @@ pub(super) struct Args {
     #[command(flatten)]
     options: ComputeOptions,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot bench demo
+  cachalot bench model.gguf -p 512 -n 64 -d 0,4096
+  cachalot bench model.gguf --against ~/llama.cpp/build/bin/llama-bench";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Only {
