@@ -1,8 +1,10 @@
 //! Where output goes: the answer to stdout, everything else to stderr.
 
 use crate::exit::Unwritable;
+use crate::terminal::line::fill;
 use crate::text::{Escaped, steers_terminal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
@@ -147,10 +149,13 @@ impl Write for FileText {
     }
 }
 
-/// One line on stderr, under the program's name. What a file put into it cannot steer the terminal.
+/// One line on stderr, under the program's name; on a terminal it is broken between words. What a file put into it
+/// cannot steer the terminal.
 pub(super) fn message(text: &str) {
+    let line = format!("cachalot: {}", Escaped(text));
+    let columns = tcgetwinsize(std::io::stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|n| *n > 0);
     // One write, so that messages of several processes do not mix.
-    let line = format!("cachalot: {}\n", Escaped(text));
+    let line = columns.map_or_else(|| line.clone(), |columns| fill(&line, columns, 0)) + "\n";
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 

@@ -110,6 +110,33 @@ pub fn expand_tabs(text: &str) -> String {
     out
 }
 
+/// Breaks text between words so that lines have at most `columns`; those that go on begin with `indent` spaces. A
+/// word that is longer than a line stays whole: a terminal breaks it, and a path can still be copied.
+pub fn fill(text: &str, columns: usize, indent: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (number, line) in text.split('\n').enumerate() {
+        if number > 0 {
+            out.push('\n');
+        }
+        let mut at = 0;
+        for (number, word) in line.split(' ').enumerate() {
+            let n = width(word);
+            if number > 0 && at + 1 + n > columns && at > indent {
+                out.truncate(out.trim_end_matches(' ').len());
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', indent));
+                at = indent;
+            } else if number > 0 {
+                out.push(' ');
+                at += 1;
+            }
+            out.push_str(word);
+            at += n;
+        }
+    }
+    out
+}
+
 /// What stands at the left of a block: before its first line, and before those that follow.
 #[derive(Debug, Clone, Default)]
 pub struct Indent {
@@ -260,6 +287,21 @@ impl<'a> Wrapper<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_filled_by_words() {
+        for (text, columns, indent, filled) in [
+            ("one two three", 7, 0, "one two\nthree"),
+            ("one two three", 80, 0, "one two three"),
+            ("  a  first second", 12, 5, "  a  first\n     second"),
+            ("see /a/very/long/path now", 8, 0, "see\n/a/very/long/path\nnow"),
+            ("a\n\nb c", 2, 0, "a\n\nb\nc"),
+            ("深深 深", 5, 0, "深深\n深"),
+            ("", 5, 0, ""),
+        ] {
+            assert_eq!(fill(text, columns, indent), filled, "{text}");
+        }
+    }
     use proptest::prelude::*;
 
     fn wrapped(text: &str, columns: usize) -> Vec<String> {
