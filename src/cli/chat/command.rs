@@ -3,6 +3,7 @@
 //! Owns the reading of them; carrying them out is for [`super::actions`].
 
 use crate::cli::nearest::nearest;
+use crate::terminal::line::fill;
 use crate::text::Escaped;
 
 /// A command, as it was typed.
@@ -155,17 +156,33 @@ pub(super) fn find(name: &str) -> Result<&'static Entry, CommandError> {
     })
 }
 
-/// The list of commands.
-pub(super) fn help() -> String {
+/// The whole name of the command that a line begins with, if only the beginning was typed.
+pub(super) fn spelled_out(text: &str) -> Option<&'static str> {
+    let typed = text.strip_prefix('/')?.split(char::is_whitespace).next()?;
+    find(typed).ok().map(|entry| entry.name).filter(|name| *name != typed)
+}
+
+const KEYS: [(&str, &str); 7] = [
+    ("Alt-Enter", "break the line; or a message between \"\"\" and \"\"\"; pasted text stays whole"),
+    ("Ctrl-O", "write in $EDITOR"),
+    ("Ctrl-R", "search what was typed before"),
+    ("Tab", "complete a command, setting, file or session"),
+    ("Ctrl-C", "stop the answer; on an empty line twice: leave"),
+    ("Ctrl-D", "leave"),
+    ("Ctrl-Z", "suspend; fg goes on"),
+];
+
+/// The list of commands, in lines of so many columns.
+pub(super) fn help(columns: usize) -> String {
     let usage = |entry: &Entry| format!("/{} {}", entry.name, entry.argument);
     let wide = COMMANDS.iter().map(|entry| usage(entry).len()).max().unwrap_or(0);
-    let mut text = String::new();
-    for entry in &COMMANDS {
-        text += &format!("  {:wide$}  {}\n", usage(entry), entry.help);
-    }
-    text + "\n  Alt-Enter or \"\"\" ... \"\"\"  a message of several lines; pasted text stays whole\n  \
-         Ctrl-O  write in $EDITOR; Ctrl-R  search what was typed before; Tab  complete\n  \
-         Ctrl-C  stop the answer; on an empty line twice, or Ctrl-D: leave\n"
+    let commands = COMMANDS.iter().map(|entry| (usage(entry), entry.help));
+    let keys = KEYS.iter().map(|(key, help)| ((*key).to_owned(), *help));
+    let row = |(name, help): (String, &str)| fill(&format!("  {name:wide$}  {help}"), columns, wide + 4) + "\n";
+    let about = "A command may be shortened to a beginning that no other has: /br is /branches. \
+                 A message that begins with / is sent as //...";
+    let about = fill(about, columns, 0);
+    format!("{}\n{}\n{about}\n", commands.map(row).collect::<String>(), keys.map(row).collect::<String>())
 }
 
 #[cfg(test)]
@@ -202,6 +219,16 @@ mod tests {
     }
 
     #[test]
+    fn a_shortened_name_is_spelled_out() {
+        for (line, name) in
+            [("/q", Some("quit")), ("/br 2", Some("branches")), ("/quit", None), ("/s", None), ("q", None)]
+        {
+            assert_eq!(spelled_out(line), name, "{line}");
+        }
+        assert!(help(60).lines().all(|line| line.chars().count() <= 60), "{}", help(60));
+    }
+
+    #[test]
     fn quotes_stay_open_until_they_are_closed() {
         assert!(is_open("\"\"\"a") && is_open("\"\"\"\na\n\"\"") && is_open("\"\"\""));
         assert!(!is_open("\"\"\"a\"\"\"") && !is_open("a \"\"\"") && !is_open(""));
@@ -209,9 +236,9 @@ mod tests {
 
     #[test]
     fn every_command_is_in_the_help() {
-        let help = help();
+        let help = help(200);
         for entry in &COMMANDS {
-            assert!(help.contains(&format!("/{} ", entry.name)), "{}", entry.name);
+            assert!(help.contains(&format!("/{} ", entry.name)) && help.contains(entry.help), "{}", entry.name);
             assert_eq!(find(entry.name).map(|found| found.command), Ok(entry.command));
         }
     }

@@ -3,14 +3,19 @@
 
 use super::command;
 use super::complete::{CommandCompleter, CommandHinter};
+use super::keys::{Keys, Late};
 use super::signals::Signals;
 use super::terminal::{Abilities, aside};
+use crate::terminal::visible;
+use crate::text::steers_terminal;
 use reedline::{
-    ColumnarMenu, EditCommand, Emacs, FileBackedHistory, Highlighter, KeyCode, KeyModifiers, MenuBuilder, Prompt,
-    PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal,
-    StyledText, ValidationResult, Validator, default_emacs_keybindings,
+    ColumnarMenu, EditCommand, Emacs, FileBackedHistory, Highlighter, HistoryItem, KeyCode, KeyModifiers, MenuBuilder,
+    Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu,
+    Signal, StyledText, ValidationResult, Validator, default_emacs_keybindings,
 };
+use signal_hook::consts::SIGTSTP;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,8 +23,9 @@ use std::process::Command;
 /// Lines that are remembered.
 const HISTORY: usize = 5000;
 const MENU: &str = "completion";
-/// What the editor passes on for Ctrl-C.
+/// What the editor passes on for Ctrl-C and Ctrl-Z.
 const INTERRUPT: &str = "interrupt";
+const SUSPEND: &str = "suspend";
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,8 +45,15 @@ pub(super) struct Editor {
 }
 
 enum Kind {
-    Rich(Box<Reedline>),
+    Rich(Box<Rich>),
     Plain,
+}
+
+struct Rich {
+    line: Reedline,
+    late: Late,
+    /// What was typed for this line before it began.
+    typed: VecDeque<ReedlineEvent>,
 }
 
 impl Editor {
@@ -56,11 +69,12 @@ impl Editor {
             false => Kind::Plain,
             true => {
                 let file = scratch.path().join("message.md");
-                let mut line = rich(abilities.styled, sessions, &signals, &file);
+                let late = Late::default();
+                let mut line = rich(abilities.styled, sessions, &signals, &file, &late);
                 if let Some(path) = history {
                     line = with_history(line, &path);
                 }
-                Kind::Rich(Box::new(line))
+                Kind::Rich(Box::new(Rich { line, late, typed: VecDeque::new() }))
             }
         };
         Ok(Editor { kind, signals, scratch })
@@ -69,12 +83,12 @@ impl Editor {
     /// Reads a line behind `prompt`, which may have `text` in it already.
     pub(super) fn read(&mut self, prompt: &str, text: &str) -> Input {
         let input = match &mut self.kind {
-            Kind::Rich(line) => {
+            Kind::Rich(rich) => {
                 self.signals.editing();
                 if !text.is_empty() {
-                    line.run_edit_commands(&[EditCommand::Clear, EditCommand::InsertString(text.to_owned())]);
+                    rich.line.run_edit_commands(&[EditCommand::Clear, EditCommand::InsertString(text.to_owned())]);
                 }
-                read_rich(line, prompt)
+                rich.read(prompt)
             }
             Kind::Plain => {
                 self.signals.reading();
@@ -85,7 +99,7 @@ impl Editor {
         input
     }
 
-    /// Asks for one of a few answers, which is not remembered as a line.
+    /// Asks for one of a few answers, which is not remembered as a line; none where the user leaves.
     pub(super) fn ask(&mut self, question: &str) -> Option<String> {
         self.signals.reading();
         let answer = match read_plain(question) {
@@ -120,20 +134,19 @@ fn editor_command() -> (String, Vec<String>) {
     (words.next().unwrap_or_default(), words.collect())
 }
 
-fn rich(styled: bool, sessions: Option<PathBuf>, signals: &Signals, file: &Path) -> Reedline {
+fn rich(styled: bool, sessions: Option<PathBuf>, signals: &Signals, file: &Path, late: &Late) -> Reedline {
     let mut keys = default_emacs_keybindings();
     let complete = ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext]);
     keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, complete);
-    keys.add_binding(
-        KeyModifiers::CONTROL,
-        KeyCode::Char('c'),
-        ReedlineEvent::ExecuteHostCommand(INTERRUPT.to_owned()),
-    );
+    for (key, command) in [('c', INTERRUPT), ('z', SUSPEND)] {
+        let event = ReedlineEvent::ExecuteHostCommand(command.to_owned());
+        keys.add_binding(KeyModifiers::CONTROL, KeyCode::Char(key), event);
+    }
     let (program, arguments) = editor_command();
     let mut editor = Command::new(program);
     editor.args(arguments).arg(file);
     Reedline::create()
-        .with_edit_mode(Box::new(Emacs::new(keys)))
+        .with_edit_mode(Box::new(Keys::new(Emacs::new(keys), late.clone())))
         .with_validator(Box::new(Quotes))
         .with_completer(Box::new(CommandCompleter::new(sessions)))
         .with_menu(ReedlineMenu::EngineCompleter(Box::new(ColumnarMenu::default().with_name(MENU))))
@@ -181,26 +194,67 @@ fn private_file(path: &Path) -> io::Result<()> {
     std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
 }
 
-fn read_rich(line: &mut Reedline, prompt: &str) -> Input {
-    loop {
-        match line.read_line(&Shown(prompt)) {
-            Ok(Signal::Success(text)) => {
-                // Now rather than at the end, which may not come.
-                let _ = line.sync_history();
-                return Input::Text(text);
-            }
-            Ok(Signal::HostCommand(_)) if line.current_buffer_contents().is_empty() => {
-                aside("\r\n");
-                return Input::Interrupt;
-            }
-            Ok(Signal::HostCommand(_)) => line.run_edit_commands(&[EditCommand::Clear]),
-            Ok(Signal::CtrlC) => return Input::Interrupt,
-            Ok(_) | Err(_) => {
-                aside("\r\n");
-                return Input::End;
+impl Rich {
+    fn read(&mut self, prompt: &str) -> Input {
+        loop {
+            let signal = match self.play(prompt) {
+                Some(signal) => Ok(signal),
+                None => self.line.read_line(&Shown(prompt)),
+            };
+            self.typed.extend(self.late.take());
+            match signal {
+                Ok(Signal::Success(text)) => {
+                    // Now rather than at the end, which may not come.
+                    let _ = self.line.sync_history();
+                    return Input::Text(text);
+                }
+                Ok(Signal::HostCommand(command)) if command == SUSPEND => suspend(),
+                Ok(Signal::HostCommand(_)) if self.line.current_buffer_contents().is_empty() => {
+                    aside("\r\n");
+                    return Input::Interrupt;
+                }
+                Ok(Signal::HostCommand(_)) => self.line.run_edit_commands(&[EditCommand::Clear]),
+                Ok(Signal::CtrlC) => return Input::Interrupt,
+                Ok(_) | Err(_) => {
+                    aside("\r\n");
+                    return Input::End;
+                }
             }
         }
     }
+
+    /// Puts what was typed before into the line, up to what ends it. Keys that move in the history or open menus
+    /// need a line that is shown, and do nothing.
+    fn play(&mut self, prompt: &str) -> Option<Signal> {
+        while let Some(event) = self.typed.pop_front() {
+            let text = self.line.current_buffer_contents().to_owned();
+            match event {
+                ReedlineEvent::Edit(commands) => self.line.run_edit_commands(&commands),
+                ReedlineEvent::Enter if command::is_open(&text) => {
+                    self.line.run_edit_commands(&[EditCommand::InsertNewline]);
+                }
+                ReedlineEvent::Enter => {
+                    self.line.run_edit_commands(&[EditCommand::Clear]);
+                    if !text.is_empty() {
+                        let _ = self.line.history_mut().save(HistoryItem::from_command_line(&text));
+                    }
+                    aside(&format!("\r{prompt}{}\u{1b}[K\n", visible(&text)));
+                    return Some(Signal::Success(text));
+                }
+                ReedlineEvent::CtrlD if text.is_empty() => return Some(Signal::CtrlD),
+                ReedlineEvent::ExecuteHostCommand(command) => return Some(Signal::HostCommand(command)),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// Stops the program, as Ctrl-Z does with any, until its shell lets it go on. The editor has given the terminal back;
+/// where no shell could let it go on, the system does not stop it.
+fn suspend() {
+    aside("\r\n");
+    let _ = signal_hook::low_level::raise(SIGTSTP);
 }
 
 /// A line, or several between quotes, from a terminal that does its own editing.
@@ -240,15 +294,28 @@ impl Validator for Quotes {
     }
 }
 
-/// What is typed has the terminal's own colour, which suits its background.
+/// What is typed has the terminal's own colour, which suits its background. What was pasted or taken from a file
+/// cannot steer the terminal.
 struct Uncoloured;
 
 impl Highlighter for Uncoloured {
     fn highlight(&self, line: &str, _cursor: usize) -> StyledText {
         let mut text = StyledText::new();
-        text.push((Default::default(), line.to_owned()));
+        text.push((Default::default(), harmless(line)));
         text
     }
+}
+
+/// The line with something to see in the place of what steers a terminal, each of as many bytes: the editor finds
+/// the cursor by counting them.
+fn harmless(line: &str) -> String {
+    let shown = |c: char| match (steers_terminal(c), c.len_utf8()) {
+        (false, _) => c,
+        (true, 1) => '?',
+        (true, 2) => '¿',
+        (true, _) => char::REPLACEMENT_CHARACTER,
+    };
+    line.chars().map(shown).collect()
 }
 
 struct Shown<'a>(&'a str);
@@ -282,4 +349,17 @@ impl Prompt for Shown<'_> {
 /// Flushes what a command printed.
 pub(super) fn flush() {
     let _ = io::stdout().flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_as_long_as_it_looks() {
+        let line = "a\u{1b}[2J\u{9b}é\u{202e}深\n\t";
+        let shown = harmless(line);
+        assert_eq!(shown, "a?[2J¿é\u{fffd}深\n\t");
+        assert_eq!(shown.len(), line.len());
+    }
 }

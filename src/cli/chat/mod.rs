@@ -2,7 +2,7 @@
 //!
 //! - `command`: what may be typed; `actions`: what it does. `settings`: what `/set` changes; `overview`: what `/show`
 //!   shows; `pending`: what goes with the next question; `branches`, `session`: the chat as a tree and on the disk.
-//! - `editor`, `complete`: where lines come from. `view`: where answers go. `clipboard`: where they may go too.
+//! - `editor`, `keys`, `complete`: where lines come from. `view`: where answers go. `clipboard`: where they may go too.
 //! - `turn`: one question and its answer. `context`: what to do when there is no more room.
 //! - `keep`: the chat on the disk. `terminal`, `signals`: leaving everything as it was.
 //!
@@ -16,6 +16,7 @@ mod complete;
 mod context;
 mod editor;
 mod keep;
+mod keys;
 mod overview;
 mod pending;
 mod session;
@@ -119,6 +120,8 @@ struct Chat {
     editing: Option<(usize, Question)>,
     /// A question that was taken back before it had an answer.
     unanswered: Option<TurnId>,
+    /// Whether the user left where something else was asked.
+    has_left: bool,
     /// Whether the last thing that happened was that the user stopped something.
     was_stopped: bool,
     last: Option<Last>,
@@ -187,6 +190,7 @@ impl Chat {
             pending: Pending::default(),
             editing: None,
             unanswered: None,
+            has_left: false,
             was_stopped: false,
             last: None,
             last_prompt: Vec::new(),
@@ -206,7 +210,7 @@ impl Chat {
         }
         chat.greet()?;
         if which.is_some() {
-            chat.take_up();
+            chat.take_up()?;
         }
         Ok(chat)
     }
@@ -299,6 +303,9 @@ impl Chat {
                 Err(error) => message(&format!("{error:#}")),
             }
             editor::flush();
+            if self.has_left {
+                return Ok(());
+            }
         }
         // Two Ctrl-C during an answer, or a signal, which ends the program in its own way.
         Err(Interrupted.into())
@@ -316,7 +323,12 @@ impl Chat {
         }
         match command::read(text)? {
             Entered::Nothing => {}
-            Entered::Command(command, argument) => return self.obey(command, argument),
+            Entered::Command(command, argument) => {
+                if let Some(name) = command::spelled_out(text) {
+                    self.note(&format!("/{name}"));
+                }
+                return self.obey(command, argument);
+            }
             Entered::Question(text) => {
                 let question = self.pending.question(text);
                 self.ask(question)?;

@@ -21,6 +21,8 @@ enum Doing {
     Editing,
     /// Reading a line without an editor; Ctrl-C came so many times.
     Reading { interrupts: u32 },
+    /// About to answer; Ctrl-C came so many times.
+    Preparing { interrupts: u32 },
     /// Answering; Ctrl-C came so many times.
     Answering { canceller: Canceller, interrupts: u32 },
 }
@@ -80,12 +82,19 @@ impl Signals {
         self.set(Doing::Busy);
     }
 
+    /// From here on Ctrl-C is for the answer that is about to come.
+    pub(super) fn preparing(&self) {
+        self.set(Doing::Preparing { interrupts: 0 });
+    }
+
     pub(super) fn answering(&self, canceller: Canceller) {
-        // A signal to end may have come before there was something to cancel.
-        if self.wants_to_leave() {
+        let mut doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
+        let interrupts = if let Doing::Preparing { interrupts } = &*doing { *interrupts } else { 0 };
+        // A signal may have come before there was something to cancel.
+        if interrupts > 0 || self.wants_to_leave() {
             canceller.cancel();
         }
-        self.set(Doing::Answering { canceller, interrupts: 0 });
+        *doing = Doing::Answering { canceller, interrupts };
     }
 
     /// Ends the program as the signal would have, if one is to end it.
@@ -116,7 +125,8 @@ impl Signals {
                 *interrupts += 1;
                 aside("\n(Ctrl-C again, or Ctrl-D, leaves)\n");
             }
-            Doing::Reading { .. } | Doing::Busy => {
+            Doing::Preparing { interrupts } if *interrupts == 0 => *interrupts += 1,
+            Doing::Preparing { .. } | Doing::Reading { .. } | Doing::Busy => {
                 restore();
                 aside("\n");
                 std::process::exit(Exit::Interrupted as i32);

@@ -72,6 +72,8 @@ impl Unechoed {
         let Ok(before) = tcgetattr(stdin()) else { return Unechoed(None) };
         let mut quiet = before.clone();
         quiet.local_modes &= !LocalModes::ECHO;
+        // What was typed with Ctrl-C is not to be lost.
+        quiet.local_modes |= LocalModes::NOFLSH;
         Unechoed(tcsetattr(stdin(), OptionalActions::Now, &quiet).is_ok().then_some(before))
     }
 }
