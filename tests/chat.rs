@@ -5,53 +5,9 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use support::home::{ENDLESS, Home, SIZE};
 use support::parity::{Fixture, fixture, unpacked};
 use support::terminal::{Setup, Terminal};
-use tempfile::TempDir;
-
-const SIZE: (u16, u16) = (30, 90);
-
-/// The test model never ends an answer.
-const ENDLESS: &str = "logit_bias=1:-inf";
-
-/// A folder for chats, and what starts a chat there.
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Home {
-        Home(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// A chat with a model that answers at random, at most so many tokens.
-    fn chat(&self, model: &Fixture, args: &[&str]) -> Terminal {
-        self.chat_with(model, args, &[])
-    }
-
-    fn chat_with(&self, model: &Fixture, args: &[&str], env: &[(&str, &str)]) -> Terminal {
-        self.chat_at(&model.path, args, env)
-    }
-
-    fn chat_at(&self, model: &Path, args: &[&str], env: &[(&str, &str)]) -> Terminal {
-        let args = [&["chat", model.to_str().unwrap(), "-t", "1", "--temp", "0", "--set", ENDLESS], args].concat();
-        let mut terminal = Terminal::start(&Setup { args: &args, state: self.path(), env, size: SIZE });
-        terminal.until_prompt();
-        terminal
-    }
-
-    fn transcript(&self) -> serde_json::Value {
-        let folder = self.path().join("cachalot/sessions");
-        let is_transcript = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "json");
-        let mut paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_transcript);
-        let path = paths.next().unwrap();
-        assert_eq!(paths.next(), None);
-        let file: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-        file["session"].clone()
-    }
-}
 
 fn model() -> Fixture {
     fixture("parity/v3.gguf")
@@ -127,8 +83,9 @@ fn ctrl_c_stops_an_answer_and_keeps_what_was_said() {
     chat.until("stopped");
     chat.until_prompt();
     assert_eq!(home.transcript()["turns"][1]["finish"], "interrupted");
-    // It is a part of the conversation.
-    chat.say("/show prompt", "<｜Assistant｜>");
+    // It is a part of the conversation, behind which nothing is asked yet.
+    chat.say("/show prompt", "<｜User｜>Hello<｜Assistant｜>");
+    assert_eq!(chat.text().matches("<｜Assistant｜>").count(), 1, "{}", chat.text());
     // A second one leaves.
     chat.send(b"\x03");
     chat.until("Ctrl-C again");

@@ -182,7 +182,7 @@ fn sessions_are_listed_shown_and_removed() {
     assert!(lines[0].starts_with("session") && lines[1].starts_with("20260102-1200-bbbb"), "{}", list.stdout);
     assert!(lines[2].ends_with("Why is \\u{1b}[31mthe sky blue?"), "{}", list.stdout);
     let json: serde_json::Value = serde_json::from_str(&sessions(folder, &["list", "--json"]).stdout).unwrap();
-    assert_eq!((&json[0]["id"], &json[0]["turns"]), (&"20260102-1200-bbbb".into(), &2.into()));
+    assert_eq!((&json[0]["id"], &json[0]["messages"]), (&"20260102-1200-bbbb".into(), &2.into()));
 
     let shown = sessions(folder, &["show", "latest"]);
     assert!(shown.stdout.ends_with("\n## User\n\nAnd red?\n\n## Assistant\n\nDusk.\n"), "{}", shown.stdout);

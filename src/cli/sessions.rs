@@ -94,7 +94,7 @@ fn list(store: &Store, as_json: bool) -> anyhow::Result<()> {
         message(&StoreError::Empty.to_string());
         return Ok(());
     }
-    let mut table = Table::new(&["session", "changed", ">turns", ">size", "title"]);
+    let mut table = Table::new(&["session", "changed", ">messages", ">size", "title"]);
     for summary in &listing.sessions {
         table.row([
             summary.id.to_string(),
@@ -112,7 +112,7 @@ fn object(summary: &Summary) -> Value {
         "id": summary.id.as_str(),
         "title": summary.title,
         "model": { "path": summary.model.path, "name": summary.model.name },
-        "turns": summary.n_turns,
+        "messages": summary.n_turns,
         "created": summary.created,
         "updated": summary.updated,
         "bytes": summary.bytes,

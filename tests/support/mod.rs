@@ -5,6 +5,7 @@
 
 pub mod bad_models;
 pub mod draft;
+pub mod home;
 pub mod hub;
 pub mod models;
 pub mod parity;

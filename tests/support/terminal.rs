@@ -31,10 +31,15 @@ pub struct Setup<'a> {
 
 impl Terminal {
     pub fn start(setup: &Setup) -> Terminal {
+        Terminal::start_program(env!("CARGO_BIN_EXE_cachalot"), setup)
+    }
+
+    /// Another program, which may start ours.
+    pub fn start_program(program: &str, setup: &Setup) -> Terminal {
         let (rows, cols) = setup.size;
         let pair = native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
         let before = termios(pair.master.as_ref());
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_cachalot"));
+        let mut command = CommandBuilder::new(program);
         command.args(setup.args);
         for name in ["NO_COLOR", "TMUX", "TERM_PROGRAM", "VISUAL", "EDITOR", "DISPLAY", "WAYLAND_DISPLAY"] {
             command.env_remove(name);
@@ -160,6 +165,11 @@ impl Terminal {
         let screen = self.screen.screen();
         assert!(!screen.hide_cursor() && !screen.bracketed_paste(), "{}", self.text());
         (status, self.text())
+    }
+
+    /// Waits for the end of a program that was killed, which leaves the terminal as it is.
+    pub fn killed(mut self) {
+        self.child.wait().unwrap();
     }
 
     /// What the terminal does with what is typed.

@@ -3,9 +3,11 @@
 use super::Chat;
 use super::clipboard;
 use super::command::{self, Command};
-use super::terminal::aside;
+use super::terminal::{aside, size};
+use super::view::usable;
 use crate::cli::output::message;
 use crate::exit::BadInput;
+use crate::terminal::line::fill;
 use crate::terminal::visible;
 use std::path::{Path, PathBuf};
 
@@ -44,11 +46,12 @@ impl Chat {
 
     fn help(&self, argument: &str) -> anyhow::Result<()> {
         if argument.is_empty() {
-            aside(&command::help());
+            aside(&command::help(usable(size().0)));
             return Ok(());
         }
         let entry = command::find(argument.trim_start_matches('/'))?;
-        aside(&format!("/{} {}: {}\n", entry.name, entry.argument, entry.help));
+        let text = format!("/{} {}: {}", entry.name, entry.argument, entry.help);
+        aside(&format!("{}\n", fill(&text, usable(size().0), 0)));
         Ok(())
     }
 
@@ -81,6 +84,7 @@ impl Chat {
         }
         let settings = self.settings.changed.iter().cloned().collect();
         self.keep.transcript_mut().settings = settings;
+        self.keep.save();
         Ok(())
     }
 

@@ -92,7 +92,8 @@ impl Chat {
             for (number, branch) in (1..).zip(&branches) {
                 let mark = if branch.is_current { '*' } else { ' ' };
                 let last = branch.last_question.as_deref().unwrap_or_default();
-                aside(&format!("{mark} {number}  {} turns, last: {}\n", branch.n_turns, Clipped(last)));
+                let messages = if branch.n_turns == 1 { "message" } else { "messages" };
+                aside(&format!("{mark} {number}  {} {messages}, last: {}\n", branch.n_turns, Clipped(last)));
             }
             return Ok(());
         }

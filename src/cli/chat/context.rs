@@ -22,7 +22,8 @@ const HEAD: &str = "Summary of the conversation so far:";
 enum Choice {
     Drop,
     Summarise,
-    Leave,
+    /// The chat stays as it is, and may be left.
+    Nothing,
 }
 
 impl Chat {
@@ -47,9 +48,11 @@ impl Chat {
         }
         let question = self.keep.transcript().turn(asked).map(|turn| turn.body.clone());
         match self.choose() {
-            Choice::Leave => {
+            Choice::Nothing => {
                 self.take_back(asked);
-                self.note("the question is taken back; /regen asks it again, once there is room");
+                if !self.has_left {
+                    self.note("the question is taken back; /regen asks it again, once there is room");
+                }
                 Ok(())
             }
             Choice::Drop => {
@@ -79,7 +82,7 @@ impl Chat {
             return Ok(());
         }
         match self.choose() {
-            Choice::Leave => Ok(()),
+            Choice::Nothing => Ok(()),
             Choice::Drop => self.drop_oldest().map(|_| ()),
             Choice::Summarise => self.summarise(),
         }
@@ -87,12 +90,16 @@ impl Chat {
 
     fn choose(&mut self) -> Choice {
         aside("  d      drop the oldest questions and answers\n  s      go on with a summary that the model makes\n");
-        aside("  Enter  leave it as it is\nWhat is dropped stays in /branches.\n");
+        aside("  Enter  leave it as it is\nWhat is dropped stays in /branches. Ctrl-D leaves the chat.\n");
         loop {
             match self.editor.ask("d, s or Enter: ").as_deref().map(str::trim) {
                 Some("d") => return Choice::Drop,
                 Some("s") => return Choice::Summarise,
-                Some("") | None => return Choice::Leave,
+                Some("") => return Choice::Nothing,
+                None => {
+                    self.has_left = true;
+                    return Choice::Nothing;
+                }
                 Some(_) => self.note("that is neither d nor s; Enter leaves the chat as it is"),
             }
         }

@@ -32,8 +32,7 @@ impl Chat {
         let note = self.keep.load(which)?;
         note.iter().for_each(|note| message(note));
         self.forget_answers();
-        self.take_up();
-        Ok(())
+        self.take_up()
     }
 
     pub(super) fn export(&mut self, argument: &str) -> anyhow::Result<()> {
@@ -64,8 +63,8 @@ impl Chat {
         Ok(())
     }
 
-    /// Gives the model what was computed before of the chat that is taken up, and says where it stands.
-    pub(super) fn take_up(&mut self) {
+    /// Gives the model what was computed before of the chat that is taken up, and shows where it stands.
+    pub(super) fn take_up(&mut self) -> anyhow::Result<()> {
         let transcript = self.keep.transcript();
         let ends_with_question = transcript.path().last().is_some_and(|turn| matches!(turn.body, Body::User(_)));
         let (id, title) = (transcript.id.to_string(), transcript.title());
@@ -76,9 +75,7 @@ impl Chat {
         if let Err(error) = self.restore_computed() {
             message(&format!("{error:#}"));
         }
-        if ends_with_question {
-            self.note("the last question has no answer: /regen asks it again");
-        }
+        self.show_last_exchange()
     }
 
     fn restore_computed(&mut self) -> anyhow::Result<()> {

@@ -3,20 +3,21 @@
 use super::super::conversation::encode;
 use super::super::output::message;
 use super::Chat;
-use super::terminal::{Unechoed, aside};
-use super::view::{Status, View, dimmed};
-use crate::chat::{self, Conversation, Family, Message, Prompt, Thinking};
+use super::terminal::{Unechoed, aside, size};
+use super::view::{Status, View, dimmed, usable};
+use crate::chat::{self, Conversation, Ending, Family, Message, Prompt, Thinking};
 use crate::engine::{Event, Failure, FinishReason, Finished, Piece, Progress, Request, Usage};
 use crate::session::{Answer, Body, Finish, Question, TurnId};
-use crate::terminal::status;
+use crate::terminal::line::fill;
+use crate::terminal::{status, visible};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How often the screen is looked after while nothing comes.
 const TICK: Duration = Duration::from_millis(200);
 
-/// An answer is saved this often while it is written.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// An answer is saved with its first words, and this often while it goes on.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// A prompt that takes longer is announced.
 const LONG: Duration = Duration::from_secs(20);
@@ -52,6 +53,10 @@ impl Chat {
     /// Answers the question that the chat ends with.
     pub(super) fn answer(&mut self, asked: TurnId) -> anyhow::Result<()> {
         self.unanswered = None;
+        self.signals.preparing();
+        let unechoed = Unechoed::new();
+        // Before anything that takes time: whatever happens, the question need not be typed again.
+        self.keep.save();
         let framed = self.prompt(&self.conversation()).and_then(|prompt| Ok((self.encode(&prompt)?, prompt)));
         let (ids, prompt) = match framed {
             Ok(framed) => framed,
@@ -61,9 +66,9 @@ impl Chat {
             }
         };
         if !self.has_room(ids.len())? {
+            drop(unechoed);
             return self.no_room(ids.len(), asked);
         }
-        self.keep.save();
         self.announce(&ids)?;
         let ended = match self.generate(&prompt, ids) {
             Ok(ended) => ended,
@@ -72,6 +77,7 @@ impl Chat {
                 return Err(error);
             }
         };
+        drop(unechoed);
         self.conclude(ended, asked)
     }
 
@@ -87,8 +93,21 @@ impl Chat {
     }
 
     pub(super) fn prompt(&self, conversation: &Conversation) -> anyhow::Result<Prompt> {
+        Ok(self.family.prompt(conversation, self.prompt_options())?)
+    }
+
+    /// What the model has been given and has said by now: behind a whole answer, nothing is asked of it yet.
+    pub(super) fn prompt_so_far(&self, conversation: &Conversation) -> anyhow::Result<Prompt> {
+        let is_answered = |last: &Message| matches!(last, Message::Assistant(answer) if answer.tool_calls.is_empty());
+        if !conversation.messages.last().is_some_and(is_answered) {
+            return self.prompt(conversation);
+        }
+        Ok(self.family.prompt(conversation, chat::Options { ending: Ending::Continue, ..self.prompt_options() })?)
+    }
+
+    fn prompt_options(&self) -> chat::Options {
         let thinking = self.settings.thinking.filter(|_| self.family.thinking() == Thinking::OnRequest);
-        Ok(self.family.prompt(conversation, chat::Options { thinking, ..chat::Options::default() })?)
+        chat::Options { thinking, ..chat::Options::default() }
     }
 
     pub(super) fn encode(&self, prompt: &Prompt) -> anyhow::Result<Vec<u32>> {
@@ -118,7 +137,7 @@ impl Chat {
         if is_long || n_new > free_before / 2 {
             let about = time.map(|time| format!(", about {}", status::time(time))).unwrap_or_default();
             let text = format!("{}{about}; {} of context are left", status::tokens(n_new), status::tokens(left));
-            aside(&format!("{}\n", dimmed(&text, self.abilities)));
+            self.note(&text);
         }
         Ok(())
     }
@@ -132,12 +151,11 @@ impl Chat {
         self.last_prompt.clone_from(&ids);
         self.seen = ids;
         self.signals.answering(canceller);
-        let _unechoed = Unechoed::new();
         let mut view = View::new(self.abilities, self.plain, self.settings.reasoning);
         pace.show(&mut view.status);
         let mut ended = Ended { answer: chat::Answer::default(), result: Err(Failure::Gone), turn: None };
         let mut parser = prompt.parser();
-        let mut saved = Instant::now();
+        let mut saved: Option<Instant> = None;
         let result = loop {
             let batch = next(&events);
             if batch.is_empty() {
@@ -167,10 +185,10 @@ impl Chat {
             if let Some(result) = result {
                 break Ok(result);
             }
-            if saved.elapsed() > SAVE_EVERY {
-                self.put(&mut ended, Finish::Interrupted);
+            let is_due = saved.is_none_or(|saved| saved.elapsed() > SAVE_EVERY);
+            if is_due && self.put(&mut ended, Finish::Interrupted) {
                 self.keep.save();
-                saved = Instant::now();
+                saved = Some(Instant::now());
             }
         };
         let rest = parser.finish();
@@ -187,12 +205,12 @@ impl Chat {
         Ok(ended)
     }
 
-    /// Puts what there is of an answer into the chat.
-    fn put(&mut self, ended: &mut Ended, finish: Finish) {
+    /// Puts what there is of an answer into the chat; false where there is nothing yet.
+    fn put(&mut self, ended: &mut Ended, finish: Finish) -> bool {
         let said = ended.answer.message.clone();
         let is_empty = said.content.is_empty() && said.reasoning.is_none() && said.tool_calls.is_empty();
         if is_empty && finish == Finish::Interrupted {
-            return;
+            return false;
         }
         let answer = Answer { content: said.content, reasoning: said.reasoning, tool_calls: said.tool_calls, finish };
         let transcript = self.keep.transcript_mut();
@@ -201,6 +219,7 @@ impl Chat {
             Some(turn) => drop(transcript.amend(turn, answer)),
             None => ended.turn = Some(transcript.push(Body::Assistant(answer))),
         }
+        true
     }
 
     /// Keeps the answer, and says how it ended if not by itself.
@@ -262,7 +281,8 @@ impl Chat {
 
     /// A dimmed line beside the answers.
     pub(super) fn note(&self, text: &str) {
-        aside(&format!("{}\n", dimmed(text, self.abilities)));
+        let text = fill(&visible(text), usable(size().0), 0);
+        aside(&format!("{}\n", dimmed(&text, self.abilities)));
     }
 
     /// The last answer in numbers.

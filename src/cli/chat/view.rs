@@ -140,7 +140,7 @@ impl View {
 }
 
 /// Terminals differ in what they do once the last column is written.
-fn usable(columns: usize) -> usize {
+pub(super) fn usable(columns: usize) -> usize {
     columns.saturating_sub(1).max(1)
 }
 
