@@ -6,6 +6,8 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use support::models::{V3, write_holes};
 use support::parity::unpack_model;
 use support::{Ended, cachalot};
@@ -166,6 +168,35 @@ fn against_a_peer() {
     let ended = bench(Path::new(model), &[&SHORT[..], &against].concat());
     let last: Vec<&str> = ended.stdout.lines().last().unwrap().split_whitespace().collect();
     assert_eq!((&last[..4], last[5]), (&["generation", "3", "at", "7"][..], "750.00"));
+}
+
+#[test]
+fn a_signal_ends_the_peer_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = unpack_model("parity/v3.gguf", folder.path());
+    // It waits in a program of its own, as a script around llama-bench would.
+    let body = r#"cd "$(dirname "$0")"; sleep 600 & echo $! > new; mv new waiting; wait"#;
+    let peer = peer(folder.path(), body);
+    let mut command = support::program();
+    command.args(["bench", model.to_str().unwrap(), "-q", "--against", peer.to_str().unwrap()]).args(SHORT);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let waiting = folder.path().join("waiting");
+    while !waiting.exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    let ended = support::ended(child);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(130), ""));
+    let waiting = fs::read_to_string(waiting).unwrap();
+    let proc = Path::new("/proc").join(waiting.trim()).join("stat");
+    // It is gone, or a zombie that nobody has looked after yet.
+    let state = || fs::read_to_string(&proc).ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while state().is_some_and(|state| state != 'Z') {
+        assert!(Instant::now() < deadline, "{proc:?} still waits");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

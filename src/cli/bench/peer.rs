@@ -3,12 +3,15 @@
 //! It is told what it must be told to measure the same; what its user adds comes last and replaces what is
 //! said here by default.
 
+use crate::cli::interrupt;
 use crate::engine::Info;
 use crate::engine::bench::Test;
-use crate::exit::{BadInput, CannotRun};
+use crate::exit::{BadInput, CannotRun, Interrupted};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 pub(super) struct Peer {
@@ -90,7 +93,7 @@ impl Peer {
         let mut command = Command::new(&self.program);
         command.arg("-m").arg(file).args(["-r", &n.to_string(), "-o", "json"]);
         command.args(lengths(tests)).args(self.defaults(info)).args(&self.args).stdin(Stdio::null());
-        let output = command.output().map_err(|error| CannotRun { program: self.program.clone(), error })?;
+        let output = self.output(command)?;
         let (program, stderr) = (self.name(), last_lines(&output.stderr));
         if !output.status.success() {
             return Err(PeerError::Failed { program, status: output.status.to_string(), stderr }.into());
@@ -98,6 +101,25 @@ impl Peer {
         let read = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string());
         let times = read.and_then(|rows: Vec<Row>| tests.iter().map(|test| times(&rows, *test)).collect());
         times.map_err(|fault| PeerError::Output { program, fault, stderr }.into())
+    }
+
+    /// Runs the peer to its end. A signal ends it too, with whatever it has started.
+    fn output(&self, mut command: Command) -> anyhow::Result<Output> {
+        let cannot_run = |error| CannotRun { program: self.program.clone(), error };
+        // A group of its own, so that it can be ended as a whole.
+        let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().map_err(cannot_run)?;
+        let group = Pid::from_child(&child);
+        let guard = interrupt::guard(move || {
+            // One that has ended by itself is fine too.
+            let _ = kill_process_group(group, Signal::KILL);
+        });
+        let output = child.wait_with_output().map_err(cannot_run);
+        // What a peer says that was ended is not its fault.
+        if guard.check().is_err() {
+            return Err(Interrupted.into());
+        }
+        Ok(output?)
     }
 
     /// Our own settings, where the peer's user did not say otherwise.
