@@ -33,6 +33,19 @@ extern "C" fn on_log(level: ggml_sys::ggml_log_level, text: *const c_char, _data
     }
 }
 
+/// What no caller of this crate can do.
+#[cfg(test)]
+pub(crate) fn fail_an_assertion() {
+    // SAFETY: none; an ill-formed call on purpose, which ggml answers with its assertion.
+    unsafe {
+        let params = ggml_sys::ggml_init_params { mem_size: 1 << 20, mem_buffer: std::ptr::null_mut(), no_alloc: true };
+        let ctx = ggml_sys::ggml_init(params);
+        let a = ggml_sys::ggml_new_tensor_1d(ctx, ggml_sys::GGML_TYPE_F32, 3);
+        let b = ggml_sys::ggml_new_tensor_1d(ctx, ggml_sys::GGML_TYPE_F32, 4);
+        ggml_sys::ggml_mul_mat(ctx, a, b);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -42,15 +55,7 @@ mod tests {
     #[ignore = "the child of an_assertion_in_ggml_ends_with_a_message"]
     fn child() {
         super::install();
-        // SAFETY: none; an ill-formed call on purpose, which ggml answers with its assertion.
-        unsafe {
-            let params =
-                ggml_sys::ggml_init_params { mem_size: 1 << 20, mem_buffer: std::ptr::null_mut(), no_alloc: true };
-            let ctx = ggml_sys::ggml_init(params);
-            let a = ggml_sys::ggml_new_tensor_1d(ctx, ggml_sys::GGML_TYPE_F32, 3);
-            let b = ggml_sys::ggml_new_tensor_1d(ctx, ggml_sys::GGML_TYPE_F32, 4);
-            ggml_sys::ggml_mul_mat(ctx, a, b);
-        }
+        super::fail_an_assertion();
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use abort::fail_an_assertion;
 pub use abort::install as install_abort_handler;
 pub use checks::computes;
 pub use cpu::{MissingFeatures, check as check_cpu};

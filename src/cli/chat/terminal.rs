@@ -91,3 +91,60 @@ pub(super) fn aside(text: &str) {
     let mut err = std::io::stderr().lock();
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+    use std::io::Read;
+
+    /// Says how the child is to end.
+    const END: &str = "TERMINAL_TEST_END";
+
+    /// A program that has changed its terminal, and then fails.
+    #[test]
+    #[ignore = "the child of a_terminal_is_restored_after_every_failure"]
+    fn child() {
+        crate::ggml::install_abort_handler();
+        remember();
+        let mut raw = tcgetattr(stdin()).unwrap();
+        raw.make_raw();
+        tcsetattr(stdin(), OptionalActions::Now, &raw).unwrap();
+        aside("\x1b[?2004h\x1b[?25lchanged");
+        match std::env::var(END).as_deref() {
+            Ok("panic") => panic!("on purpose"),
+            Ok("abort") => crate::ggml::fail_an_assertion(),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_terminal_is_restored_after_every_failure() {
+        for end in ["panic", "abort"] {
+            let pair = native_pty_system().openpty(PtySize::default()).unwrap();
+            let settings = || format!("{:?}", pair.master.get_termios().unwrap());
+            let before = settings();
+            let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "cli::chat::terminal::tests::child", "--ignored", "--nocapture"]);
+            command.env(END, end);
+            command.env("TERM", "xterm-256color");
+            let mut reader = pair.master.try_clone_reader().unwrap();
+            let mut child = pair.slave.spawn_command(command).unwrap();
+            let seen = std::thread::spawn(move || {
+                let (mut seen, mut bytes) = (Vec::new(), [0; 1024]);
+                // Ends once nobody has the terminal any more; that is an error on Linux.
+                while let Ok(n @ 1..) = reader.read(&mut bytes) {
+                    seen.extend_from_slice(&bytes[..n]);
+                }
+                String::from_utf8_lossy(&seen).into_owned()
+            });
+            assert!(!child.wait().unwrap().success());
+            assert_eq!(settings(), before, "{end}");
+            drop(pair.slave);
+            let seen = seen.join().unwrap();
+            let (_, after) = seen.split_once("changed").unwrap_or_else(|| panic!("{end}: {seen}"));
+            assert!(after.starts_with(str::from_utf8(RESET).unwrap()), "{end}: {after:?}");
+            assert!(after.contains(if end == "panic" { "on purpose" } else { "internal error in ggml" }), "{after}");
+        }
+    }
+}
