@@ -102,6 +102,15 @@ fn what_was_meant_is_said() {
         assert!(ended.code == Some(2) && ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
         assert!(!ended.stderr.contains("tip:"), "{}", ended.stderr);
     }
+    for (schema, says) in [
+        (r#"{"properties": {"a": {"type": "int"}}}"#, "at /properties/a: Invalid type: int"),
+        (r##"{"$defs": {"n": {"enum": 5}}, "items": {"$ref": "#/$defs/n"}}"##, "at /$defs/n: enum must be an array"),
+        (r#"{"properties": 5}"#, "at its top: properties must be an object"),
+        (r#"{"a": 1,}"#, "is not JSON: trailing comma at line 1 column 9"),
+    ] {
+        let ended = run(&model, &["-p", "x", "-n", "1", "--json-schema", schema], "");
+        assert!(ended.code == Some(2) && ended.stderr.contains(says), "{schema}: {}", ended.stderr);
+    }
     // A number is also something to ask about.
     let ended = run(&model, &["-n", "1", "--temp", "0", "-1"], "");
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));

@@ -1,8 +1,11 @@
 //! What the answer must look like, as it is asked for on the command line.
 
+use super::schema_place::place;
 use crate::chat::Prompt;
-use crate::engine::{Constraint, Engine, Grammar};
+use crate::engine::{Constraint, ConstraintError, Engine, Grammar, Refused, Request};
 use crate::exit::BadInput;
+use crate::text::Escaped;
+use serde_json::Value;
 use std::fs;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +35,30 @@ impl ConstraintOptions {
         let not_json = |error| BadInput::Argument(format!("{name}: the schema is not JSON: {error}"));
         Ok(Some(Grammar::JsonSchema(serde_json::from_str(&text).map_err(not_json)?)))
     }
+}
+
+/// Says of a refused schema what is wrong with it, and where.
+pub(super) fn explain(refused: Refused, engine: &Engine, request: &Request) -> anyhow::Error {
+    let (Refused::Constraint(ConstraintError::Unusable { why, .. }), Some(constraint)) =
+        (&refused, &request.constraint)
+    else {
+        return refused.into();
+    };
+    let Grammar::JsonSchema(schema) = &constraint.grammar else { return refused.into() };
+    // What is not refused is cancelled at once.
+    let fault = |schema: &Value| {
+        let constraint = Constraint { grammar: Grammar::JsonSchema(schema.clone()), after: constraint.after };
+        let prompt = request.prompt.iter().take(1).copied().collect();
+        match engine.generate(Request { prompt, constraint: Some(constraint), ..Request::default() }) {
+            Err(Refused::Constraint(ConstraintError::Unusable { why, .. })) => Some(why),
+            _ => None,
+        }
+    };
+    let place = match place(schema, fault) {
+        place if place.is_empty() => "its top".to_owned(),
+        place => Escaped(&place).to_string(),
+    };
+    BadInput::Argument(format!("the JSON schema cannot be used, for what is at {place}: {why}")).into()
 }
 
 /// A grammar for the answer to a prompt: where the model reasons first, for what comes after that.

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of what becomes of the answer.
 
+use super::constraint::explain;
 use super::interrupt;
 use super::output::reader_is_gone;
 use crate::chat::{self, Prompt};
@@ -21,7 +22,10 @@ pub(super) fn generate(
     mut take: impl FnMut(Vec<chat::Event>) -> Result<(), Unwritable>,
 ) -> anyhow::Result<Finished> {
     let total = request.prompt.len();
-    let generation = engine.generate(request)?;
+    let generation = match &request.constraint {
+        None => engine.generate(request)?,
+        Some(_) => engine.generate(request.clone()).map_err(|refused| explain(refused, engine, &request))?,
+    };
     let canceller = generation.canceller();
     let _guard = interrupt::guard(move || canceller.cancel());
     let mut parser = prompt.parser();

@@ -35,6 +35,7 @@ mod quantize;
 mod rm;
 mod run;
 mod sampling;
+mod schema_place;
 mod sessions;
 mod settings;
 mod size;
