@@ -19,7 +19,7 @@ pub enum Exit {
     Failed = 1,
     /// Wrong usage.
     Usage = 2,
-    /// The context was full before the answer ended.
+    /// The context is too small: for the prompt, of which nothing is computed then, or for the whole of the answer.
     ContextFull = 3,
     /// The answer is not what its schema or grammar asks for: it ended before it was whole.
     Unsatisfied = 4,

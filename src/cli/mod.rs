@@ -95,7 +95,7 @@ enum Command {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed at run time; 2 wrong usage; \
-3 context full before the answer ended; 4 the answer is not what its schema asks for; 65 file damaged or unsupported; \
+3 the context is too small for the prompt, or was full before the answer ended; 4 the answer is not what its schema asks for; 65 file damaged or unsupported; \
 66 file, shard, model or session not found or unreadable; 69 hub not reachable; 70 internal error; \
 73 output exists or cannot be written; 75 not enough memory; 77 not permitted; 130 interrupted; \
 141 the reader of stdout went away.";
