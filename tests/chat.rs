@@ -184,6 +184,7 @@ fn characters_may_come_in_parts() {
     chat.until("> né 🐋");
     chat.line("");
     chat.until("answer 4 tokens");
+    chat.until_prompt();
     chat.send(b"\x04");
     chat.end();
     assert_eq!(home.transcript()["turns"][0]["content"], "né 🐋");
@@ -343,6 +344,7 @@ fn messages_are_written_in_an_editor() {
     chat.until("more, written elsewhere");
     chat.line("");
     chat.until_it("another answer", |text| text.matches("answer 4 tokens").count() == 2);
+    chat.until_prompt();
     chat.send(b"\x04");
     chat.end();
     assert_eq!(home.transcript()["turns"][2]["content"], "more, written elsewhere");
