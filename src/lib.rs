@@ -35,6 +35,7 @@ pub mod gguf;
 pub mod graph;
 pub mod last_words;
 pub mod model;
+pub mod placement;
 pub mod quality;
 pub mod quantize;
 pub mod session;
