@@ -72,7 +72,7 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             engine::OpenError::Gguf(error) => classify(error),
             engine::OpenError::Load { error, .. } => Some(of_load(error)),
             engine::OpenError::Tokenizer { .. } | engine::OpenError::Vocabulary { .. } => Some(Exit::Damaged),
-            engine::OpenError::Thread(_) => Some(Exit::NoMemory),
+            engine::OpenError::NoRoom { .. } | engine::OpenError::Thread(_) => Some(Exit::NoMemory),
         };
     }
     if let Some(error) = cause.downcast_ref::<engine::Refused>() {

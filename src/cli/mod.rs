@@ -18,6 +18,7 @@ mod input;
 mod inspect;
 mod interrupt;
 mod list;
+mod loading;
 mod logits;
 mod manual;
 mod model;

@@ -1,6 +1,7 @@
 //! The options with which a model is opened, which several commands have.
 
 use super::output::message;
+use super::loading;
 use crate::catalog;
 use crate::engine::{self, CacheType, Engine, Routing};
 use crate::exit::BadInput;
@@ -15,6 +16,9 @@ pub(super) struct ModelOptions {
     /// Tokens of context [default: the model's own, at most 32768]
     #[arg(short = 'c', long = "context", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     context: Option<usize>,
+    /// Say how much memory the model takes
+    #[arg(short, long)]
+    verbose: bool,
     #[command(flatten)]
     compute: ComputeOptions,
 }
@@ -40,7 +44,7 @@ pub(super) struct ComputeOptions {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum CacheTypeArg {
+pub(super) enum CacheTypeArg {
     F32,
     F16,
     Bf16,
@@ -48,6 +52,18 @@ enum CacheTypeArg {
     Q8_0,
     #[value(name = "q4_0")]
     Q4_0,
+}
+
+impl From<CacheTypeArg> for CacheType {
+    fn from(ty: CacheTypeArg) -> CacheType {
+        match ty {
+            CacheTypeArg::F32 => CacheType::F32,
+            CacheTypeArg::F16 => CacheType::F16,
+            CacheTypeArg::Bf16 => CacheType::Bf16,
+            CacheTypeArg::Q8_0 => CacheType::Q8_0,
+            CacheTypeArg::Q4_0 => CacheType::Q4_0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -62,12 +78,17 @@ impl ModelOptions {
     }
 
     /// Opens the model that is named, or the one that is used where none is.
-    pub(super) fn open(&self, model: Option<&Path>) -> anyhow::Result<Engine> {
+    pub(super) fn open(&self, model: Option<&Path>, is_quiet: bool) -> anyhow::Result<Engine> {
         let source = match model {
             Some(model) => catalog::source(model)?,
             None => catalog::default_source().ok_or_else(|| BadInput::Argument(NO_MODEL.to_owned()))?,
         };
-        Ok(Engine::open(source, &self.engine_options())?)
+        loading::read_ahead(&source, is_quiet)?;
+        let engine = Engine::open(source, &self.engine_options())?;
+        if self.verbose {
+            loading::explain(engine.info());
+        }
+        Ok(engine)
     }
 }
 
@@ -78,13 +99,7 @@ impl ComputeOptions {
             n_batch: self.batch,
             n_threads: self.threads,
             n_parallel: None,
-            cache_type: match self.cache_type {
-                CacheTypeArg::F32 => CacheType::F32,
-                CacheTypeArg::F16 => CacheType::F16,
-                CacheTypeArg::Bf16 => CacheType::Bf16,
-                CacheTypeArg::Q8_0 => CacheType::Q8_0,
-                CacheTypeArg::Q4_0 => CacheType::Q4_0,
-            },
+            cache_type: self.cache_type.into(),
             routing: match self.routing {
                 RoutingArg::Deepseek => Routing::DeepSeek,
                 RoutingArg::Plain => Routing::Plain,

@@ -5,6 +5,7 @@
 //! is used again where a prompt begins in the same way.
 //!
 //! - `worker`: the token loop; `slots`: which sequence a request gets; `answer`: tokens to text.
+//! - `memory`: whether there is room; `read_ahead`: files into the page cache.
 //! - `snapshot`: what is cached, out of the program and back.
 //! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
 //! - `constraint`: what an answer must look like, by a schema or a grammar.
@@ -15,6 +16,8 @@
 mod answer;
 pub mod bench;
 mod constraint;
+mod memory;
+mod read_ahead;
 mod request;
 pub mod sampler;
 mod slots;
@@ -27,6 +30,8 @@ pub use crate::gguf::Source;
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Token};
 pub use crate::model::{Fingerprint, Traffic};
 pub use constraint::{Constraint, ConstraintError, Grammar};
+pub use memory::{Memory, NoRoom};
+pub use read_ahead::{read_ahead, read_range};
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
 pub use snapshot::{Exported, Imported, SnapshotError};
 pub use threads::{logical_cores, physical_cores};
@@ -96,6 +101,7 @@ pub struct Info {
     pub flash_attention: bool,
     /// Bytes of the model's files.
     pub n_bytes: u64,
+    pub memory: Memory,
     /// Bytes of weights that one token reads.
     pub traffic: Traffic,
     /// Bytes of cache that one token takes.
@@ -114,6 +120,8 @@ pub enum OpenError {
     Tokenizer { path: PathBuf, error: tokenizer::Error },
     #[error("{}: the vocabulary has {n_tokens} tokens, but the model computes {n_vocab}", path.display())]
     Vocabulary { path: PathBuf, n_tokens: usize, n_vocab: usize },
+    #[error("{}: {error}", path.display())]
+    NoRoom { path: PathBuf, error: NoRoom },
     #[error("the engine's thread could not be started: {0}")]
     Thread(std::io::Error),
 }
@@ -135,7 +143,11 @@ impl Engine {
         let path = source.path();
         let gguf = Arc::new(Gguf::open(&source)?);
         let in_file = |error| OpenError::Load { path: path.to_owned(), error };
-        let forward = load(&gguf, options).map_err(in_file)?;
+        let graph_options = settle(&gguf, options).map_err(|error| match error {
+            SettleError::Load(error) => in_file(error),
+            SettleError::NoRoom(error) => OpenError::NoRoom { path: path.to_owned(), error },
+        })?;
+        let forward = Forward::load(&gguf, graph_options).map_err(in_file)?;
         let of_tokenizer = |error| OpenError::Tokenizer { path: path.to_owned(), error };
         let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata()).map_err(of_tokenizer)?);
         let (n_tokens, n_vocab) = (tokenizer.n_tokens(), forward.n_vocab());
@@ -162,6 +174,7 @@ impl Engine {
             routing: forward.options().routing,
             flash_attention: forward.options().flash_attention,
             n_bytes: gguf.n_bytes(),
+            memory: Memory::of(&gguf, forward.config(), forward.options()),
             traffic: traffic(&gguf, &forward),
             cached_bytes_per_token: forward.cached_bytes_per_token() as u64,
             unused_tensors: forward.unused_tensors().to_vec(),
@@ -256,6 +269,26 @@ impl Drop for Engine {
     }
 }
 
+/// How much of a model is in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResidentPages {
+    /// The model's files; none of an embedded one.
+    pub files: Vec<PathBuf>,
+    pub bytes: u64,
+    pub resident: u64,
+}
+
+/// How much of a model is in memory now. Nothing of its data is read for that.
+pub fn resident(source: impl Into<Source>) -> Result<ResidentPages, gguf::Error> {
+    let source = source.into();
+    let gguf = Gguf::open(&source)?;
+    let files = match source {
+        Source::Path(_) => gguf.shards().iter().map(|shard| shard.path().to_owned()).collect(),
+        Source::Embedded { .. } => Vec::new(),
+    };
+    Ok(ResidentPages { files, bytes: gguf.n_bytes(), resident: gguf.n_resident_bytes() })
+}
+
 /// The context that a model was made for, from its header alone.
 pub fn trained_context(source: impl Into<Source>) -> Result<usize, OpenError> {
     let source = source.into();
@@ -269,9 +302,15 @@ fn traffic(gguf: &Gguf, forward: &Forward) -> Traffic {
     Traffic::of(&tensors, forward.config())
 }
 
-fn load(gguf: &Arc<Gguf>, options: &Options) -> Result<Forward, LoadError> {
-    let n_ctx_train = Config::read(gguf.metadata())?.n_ctx_train;
-    let n_ctx = options.n_ctx.unwrap_or(n_ctx_train.min(Options::DEFAULT_CONTEXT));
+enum SettleError {
+    Load(LoadError),
+    NoRoom(NoRoom),
+}
+
+/// What is not said is found out; a context for which there is no memory is refused.
+fn settle(gguf: &Gguf, options: &Options) -> Result<graph::Options, SettleError> {
+    let config = Config::read(gguf.metadata()).map_err(|error| SettleError::Load(error.into()))?;
+    let n_ctx = options.n_ctx.unwrap_or(config.n_ctx_train.min(Options::DEFAULT_CONTEXT));
     // More threads than the machine runs at once wait for each other at every step.
     let n_threads = options.n_threads.unwrap_or_else(physical_cores).clamp(1, logical_cores());
     let mut graph = graph::Options {
@@ -281,7 +320,9 @@ fn load(gguf: &Arc<Gguf>, options: &Options) -> Result<Forward, LoadError> {
         ..graph::Options::new(n_ctx, n_threads)
     };
     graph.n_batch = options.n_batch.unwrap_or(graph.n_batch);
-    Forward::load(gguf, if options.exact { graph.exact() } else { graph })
+    let mut graph = if options.exact { graph.exact() } else { graph };
+    graph.n_ctx = memory::context(gguf, &config, &graph, options.asks_for_context()).map_err(SettleError::NoRoom)?;
+    Ok(graph)
 }
 
 /// The engine ended before its time: an internal error.

@@ -125,6 +125,11 @@ impl Gguf {
         self.shards.iter().map(Shard::len).sum()
     }
 
+    /// Bytes of all files together that are in memory.
+    pub fn n_resident_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.map.resident()).sum()
+    }
+
     /// All tensors, shard by shard, in the order of the files' tables.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.shards

@@ -7,6 +7,7 @@ mod peer;
 mod report;
 
 use super::interrupt::guard_job;
+use super::loading::explain;
 use super::model::ComputeOptions;
 use super::output::{answer, json, message};
 use crate::catalog;
@@ -57,6 +58,9 @@ pub(super) struct Args {
     /// Say nothing while measuring
     #[arg(short, long)]
     quiet: bool,
+    /// Say how much memory the model takes
+    #[arg(short, long)]
+    verbose: bool,
     #[command(flatten)]
     options: ComputeOptions,
 }
@@ -97,6 +101,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
     say("loading the model");
     let (engine, load) = load(args, n_ctx)?;
+    if args.verbose {
+        explain(engine.info());
+    }
     let bandwidth = || {
         say("measuring the memory");
         machine::read_bandwidth(engine.info().n_threads)
