@@ -5,7 +5,10 @@ use crate::engine;
 use crate::ggml;
 use crate::gguf;
 use crate::graph;
+use crate::machine::kernels::KernelError;
 use crate::model;
+use crate::placement::CannotPlace;
+use crate::plan::SubjectError;
 use crate::quantize;
 use crate::session::StoreError;
 use crate::tokenizer;
@@ -125,6 +128,23 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             BadInput::Unreadable { .. } => Exit::NotFound,
         });
     }
+    if let Some(error) = cause.downcast_ref::<SubjectError>() {
+        return match error {
+            SubjectError::Gguf(error) => classify(error),
+            SubjectError::Config { .. } => Some(Exit::Damaged),
+            SubjectError::Unknown { .. } | SubjectError::Quant { .. } => Some(Exit::NotFound),
+            SubjectError::Recipe(_) | SubjectError::Header(_) => Some(Exit::Internal),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<KernelError>() {
+        return matches!(error, KernelError::OutOfMemory(_)).then_some(Exit::NoMemory);
+    }
+    if cause.is::<CannotPlace>() {
+        return Some(Exit::Usage);
+    }
+    if cause.is::<DoesNotFit>() {
+        return Some(Exit::NoMemory);
+    }
     if let Some(error) = cause.downcast_ref::<quantize::Error>() {
         return of_quantize(error);
     }
@@ -225,6 +245,11 @@ pub struct CannotRun {
     pub program: std::path::PathBuf,
     pub error: std::io::Error,
 }
+
+/// What was planned needs more memory than there is.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not fit: {0}")]
+pub struct DoesNotFit(pub String);
 
 /// Input that a command cannot use.
 #[derive(Debug, thiserror::Error)]

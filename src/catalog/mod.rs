@@ -19,6 +19,7 @@ mod quant;
 mod receive;
 mod reference;
 mod sampling;
+mod sizes;
 mod store;
 mod verify;
 
@@ -29,6 +30,7 @@ pub use models::{Files, Layout, Model, Quant, models, users_path};
 pub use pull::{MAIN, Plan};
 pub use reference::{Reference, Repo};
 pub use sampling::{SamplingDefaults, sampling_for};
+pub use sizes::{Sizes, sizes};
 pub use store::{FOLDER_VARIABLE, Manifest, Pulled, PulledFile, Store};
 pub use verify::{Finding, reopen, verify};
 

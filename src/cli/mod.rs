@@ -13,6 +13,7 @@ mod detokenize;
 mod file_edit;
 mod fim;
 mod generate;
+mod doctor;
 mod imatrix;
 mod input;
 mod inspect;
@@ -26,6 +27,7 @@ mod named;
 mod new_file;
 mod output;
 mod perplexity;
+mod plan;
 mod progress;
 mod prompt;
 mod pull;
@@ -83,6 +85,8 @@ enum Command {
     Quantize(quantize::Args),
     Imatrix(imatrix::Args),
     Bench(bench::Args),
+    Plan(plan::Args),
+    Doctor(doctor::Args),
     Perplexity(perplexity::Args),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
@@ -189,6 +193,8 @@ fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Quantize(args) => quantize::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::TemplateCheck(_) => template_check::run(),

@@ -21,7 +21,7 @@ mod tests;
 
 pub use abort::install as install_abort_handler;
 pub use checks::computes;
-pub use cpu::{MissingFeatures, check as check_cpu};
+pub use cpu::{MissingFeatures, check as check_cpu, unused as unused_features};
 pub use cpu_backend::{ComputeError, Cpu, Element};
 pub use dequant::{DequantizeError, dequantize};
 pub use graph::{Builder, Graph, Input, Output};
