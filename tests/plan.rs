@@ -24,7 +24,10 @@ fn machine(folder: &Path, text: &str) -> PathBuf {
 fn plan(model: &str, text: &str, args: &[&str]) -> Ended {
     let folder = tempfile::tempdir().unwrap();
     let path = machine(folder.path(), text);
-    run(Command::new(env!("CARGO_BIN_EXE_cachalot")).args(["plan", model, "-q", "--machine"]).arg(path).args(args))
+    run(Command::new(env!("CARGO_BIN_EXE_cachalot"))
+        .args(["plan", model, "-q", "--offline", "--machine"])
+        .arg(path)
+        .args(args))
 }
 
 fn json(ended: &Ended) -> Json {
@@ -174,7 +177,7 @@ fn what_is_not_there() {
     assert_eq!(ended.code, Some(66), "{}", ended.stderr);
     assert!(ended.stderr.contains("IQ1_S, IQ1_M"), "{}", ended.stderr);
     let mut command = Command::new(env!("CARGO_BIN_EXE_cachalot"));
-    let ended = run(command.args(["plan", "deepseek-v3-0324", "--machine", "/no/such/file.toml"]));
+    let ended = run(command.args(["plan", "deepseek-v3-0324", "--offline", "--machine", "/no/such/file.toml"]));
     assert_eq!(ended.code, Some(66), "{}", ended.stderr);
 }
 

@@ -1,74 +1,71 @@
-//! Which quants of a model are published, and how large they are.
+//! What the catalogue says of a model's size: enough to plan for it without any of its files.
 
-use serde::Deserialize;
-use std::sync::LazyLock;
+use super::models::{Files, Layout, Model};
+use super::quant;
+
+/// Models of one size have one shape: thousand millions of parameters, and whose shapes these are, as `synth` names it.
+const SHAPES: [(f64, &str); 3] = [(671.0, "deepseek-v3"), (236.0, "deepseek-v2.5"), (15.7, "deepseek-v2-lite")];
 
 /// A published quant.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Published {
-    pub name: String,
-    /// 10⁹ bytes, as its repository says.
-    pub gb: f64,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Size<'a> {
+    pub quant: &'a str,
+    /// Of all its files together.
+    pub bytes: u64,
 }
 
-/// A model of the catalogue, as far as it can be planned for without a file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sizes {
-    pub title: &'static str,
-    /// The model whose shapes it has, as `synth` names it.
-    pub like: &'static str,
-    /// In the layout that is published now; none where no quants are listed.
-    pub quants: &'static [Published],
+impl Model {
+    /// The model whose shapes it has, where these are known.
+    pub fn shapes(&self) -> Option<&'static str> {
+        SHAPES.iter().find(|(parameters, _)| self.parameters == Some(*parameters)).map(|(_, like)| *like)
+    }
+
+    /// The quants whose sizes are known, of the repository that has most of them; of those in today's layout, where
+    /// there are any.
+    pub fn sizes(&self) -> Vec<Size<'_>> {
+        let rank = |files: &&Files| (files.layout == Some(Layout::Mla), known(files).count());
+        // Of equal ones the preferred, which is the first.
+        self.files.iter().rev().max_by_key(rank).map_or_else(Vec::new, |files| known(files).collect())
+    }
+
+    /// How large a quant is, whichever repository has it.
+    pub fn size(&self, wanted: &str) -> Option<Size<'_>> {
+        self.sizes()
+            .into_iter()
+            .chain(self.files.iter().flat_map(known))
+            .find(|size| quant::is(size.quant, wanted) || quant::is(wanted, size.quant))
+    }
+
+    /// The quant to look at where none is named: the largest of those that are recommended.
+    pub fn usual_quant(&self) -> Option<&str> {
+        let quants = self.files.iter().flat_map(|files| &files.quants).filter(|quant| quant.recommended);
+        let largest = quants.max_by(|a, b| a.gb.unwrap_or(0.0).total_cmp(&b.gb.unwrap_or(0.0)));
+        largest.map(|quant| quant.name.as_str())
+    }
 }
 
-/// The model that is called so, in any case.
-pub fn sizes(name: &str) -> Option<Sizes> {
-    let is = |known: &str| known.eq_ignore_ascii_case(name);
-    let model = TABLE.models.iter().find(|model| is(&model.name) || model.aliases.iter().any(|alias| is(alias)))?;
-    let like = LIKE.iter().find(|(parameters, _)| model.parameters == Some(*parameters))?.1;
-    let files = model.files.iter().find(|files| files.layout == "mla").or_else(|| model.files.first());
-    Some(Sizes { title: &model.title, like, quants: files.map_or(&[], |files| &files.quants) })
-}
-
-/// Models of one size have one shape: thousand millions of parameters, and whose shapes these are.
-const LIKE: [(f64, &str); 3] = [(671.0, "deepseek-v3"), (236.0, "deepseek-v2.5"), (15.7, "deepseek-v2-lite")];
-
-static TABLE: LazyLock<Table> =
-    LazyLock::new(|| toml::from_str(include_str!("../../models.toml")).expect("models.toml has its form"));
-
-#[derive(Deserialize)]
-struct Table {
-    #[serde(rename = "model")]
-    models: Vec<Model>,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    name: String,
-    title: String,
-    #[serde(default)]
-    aliases: Vec<String>,
-    parameters: Option<f64>,
-    #[serde(default)]
-    files: Vec<Files>,
-}
-
-#[derive(Deserialize)]
-struct Files {
-    layout: String,
-    quants: Vec<Published>,
+fn known(files: &Files) -> impl Iterator<Item = Size<'_>> {
+    files.quants.iter().filter_map(|quant| Some(Size { quant: &quant.name, bytes: (quant.gb? * 1e9) as u64 }))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::models::models_or_own;
     use super::*;
 
+    fn model(name: &str) -> &'static Model {
+        models_or_own().iter().find(|model| model.name == name).unwrap()
+    }
+
     #[test]
-    fn the_six_quants_of_v3_are_listed() {
-        let sizes = sizes("DeepSeek-V3-0324").unwrap();
-        let names: Vec<_> = sizes.quants.iter().map(|quant| (quant.name.as_str(), quant.gb)).collect();
-        assert_eq!((sizes.like, names.len(), names[3]), ("deepseek-v3", 6, ("Q2_K_XL", 250.0)));
-        assert!(super::sizes("deepseek-r1").unwrap().quants.is_empty());
-        assert_eq!((super::sizes("demo"), super::sizes("nothing")), (None, None));
+    fn sizes_shapes_and_recommendations() {
+        let v3 = model("deepseek-v3-0324");
+        let sizes: Vec<_> = v3.sizes().iter().map(|size| (size.quant, size.bytes / 1_000_000_000)).collect();
+        assert_eq!((sizes.len(), sizes[3]), (6, ("Q2_K_XL", 250)));
+        assert_eq!((v3.shapes(), v3.usual_quant()), (Some("deepseek-v3"), Some("Q2_K_XL")));
+        assert_eq!(v3.size("ud-q2_k_xl").map(|size| size.bytes), Some(250_000_000_000));
+        assert_eq!(v3.size("q8_0").map(|size| size.bytes), Some(713_290_000_000));
+        assert_eq!(v3.size("Q1"), None);
+        assert_eq!((model("demo").shapes(), model("deepseek-v3-base").sizes()), (None, Vec::new()));
     }
 }

@@ -4,6 +4,7 @@ use super::doctor::{disk_name, figures};
 use super::model::CacheTypeArg;
 use super::output::{Table, answer, json, message};
 use super::size::{self, decimal};
+use crate::catalog::Hub;
 use crate::engine::CacheType;
 use crate::exit::{BadInput, DoesNotFit};
 use crate::machine::system::System;
@@ -21,9 +22,12 @@ use std::path::PathBuf;
 /// Reads headers only. Exits with 75 if the model does not fit, and says what would.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A .gguf file, any shard of a split model, a folder that holds one, or a name of the catalogue with or without
-    /// a quant: deepseek-v3-0324:Q2_K_XL
+    /// A .gguf file, any shard of a split model, a folder that holds one, or a name: deepseek-v3-0324:Q2_K_XL,
+    /// hf:OWNER/REPO:QUANT. Of what is not here the headers are read from the hub, some megabytes
     model: String,
+    /// Do not ask the hub: plan models of the catalogue by their shapes and published sizes
+    #[arg(long)]
+    offline: bool,
     /// Plan for the machine that this TOML file describes, not for this one
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
@@ -57,7 +61,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let subject = Subject::find(&args.model)?;
+    let hub = if args.offline || is_offline() { None } else { Some(Hub::from_environment(message)?) };
+    let subject = Subject::find(&args.model, hub.as_ref())?;
     let machine = machine(args, &subject)?;
     let trained = subject.outline.config.n_ctx_train as u64;
     let options = Options {
@@ -83,6 +88,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             Err(DoesNotFit(format!("{} of memory are missing; {advice}", decimal(plan.missing))).into())
         }
     }
+}
+
+/// Whether the user has told all programs that use the hub to do without it.
+fn is_offline() -> bool {
+    let is_set =
+        |value: String| !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "false" | "no" | "off");
+    std::env::var("HF_HUB_OFFLINE").is_ok_and(is_set)
 }
 
 #[derive(Serialize)]
@@ -172,13 +184,15 @@ fn text(plan: &Plan) -> String {
         "from",
         match &plan.origin {
             Origin::File { path } => path.display().to_string(),
-            Origin::Derived { published: Some(size), of_types } => format!(
-                "its shapes, and its published size: {}, from which the types of this quant's mix are {:+.1} % off",
-                decimal(*size),
+            Origin::Hub { repo, n_files, n_read, .. } => {
+                format!("the headers of {n_files} files of {repo}, {} of them", decimal(*n_read))
+            }
+            Origin::Derived { published: Some(size), of_types, because } => format!(
+                "its shapes, and its published size, from which the types of this quant's mix are {:+.1} % off ({because})",
                 100.0 * (*of_types as f64 / *size as f64 - 1.0),
             ),
-            Origin::Derived { published: None, .. } => {
-                "its shapes and the types of the mix; no size is published".to_owned()
+            Origin::Derived { published: None, because, .. } => {
+                format!("its shapes and the types of the mix; no size is published ({because})")
             }
         },
     );

@@ -255,7 +255,7 @@ mod tests {
             // One Xeon 6980P without a GPU.
             ("Q4_K_XL", 768, 550, 128, None, 10.0),
         ] {
-            let subject = Subject::find(&format!("deepseek-v3-0324:{quant}")).unwrap();
+            let subject = Subject::find(&format!("deepseek-v3-0324:{quant}"), None).unwrap();
             let machine = described(ram, bandwidth, cores, gpu);
             let plan = Plan::make(&subject, &machine, &usage(4096)).unwrap();
             let [least, most] = plan.generation[0].tokens_per_second;
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_largest_context_fits_and_a_longer_one_does_not() {
-        let subject = Subject::find("deepseek-v3-0324:IQ2_XXS").unwrap();
+        let subject = Subject::find("deepseek-v3-0324:IQ2_XXS", None).unwrap();
         let machine = described(226, 80, 16, None);
         let plan = Plan::make(&subject, &machine, &usage(4096)).unwrap();
         let largest = plan.largest_context.unwrap();
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_best_quant_is_the_largest_that_fits() {
-        let subject = Subject::find("deepseek-v3-0324").unwrap();
+        let subject = Subject::find("deepseek-v3-0324", None).unwrap();
         for (ram, best) in [(180, None), (230, Some("IQ2_XXS")), (270, Some("Q2_K_XL")), (512, Some("Q4_K_XL"))] {
             let plan = Plan::make(&subject, &described(ram, 80, 16, None), &usage(4096)).unwrap();
             let found: Vec<&str> =
