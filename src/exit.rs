@@ -75,7 +75,10 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             engine::OpenError::Gguf(error) => classify(error),
             engine::OpenError::Load { error, .. } => Some(of_load(error)),
             engine::OpenError::Tokenizer { .. } | engine::OpenError::Vocabulary { .. } => Some(Exit::Damaged),
-            engine::OpenError::NoRoom { .. } | engine::OpenError::Thread(_) => Some(Exit::NoMemory),
+            engine::OpenError::NoRoom { .. }
+            | engine::OpenError::NoRoomForWeights { .. }
+            | engine::OpenError::NotLocked { .. }
+            | engine::OpenError::Thread(_) => Some(Exit::NoMemory),
         };
     }
     if let Some(error) = cause.downcast_ref::<engine::Refused>() {
@@ -131,8 +134,9 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<SubjectError>() {
         return match error {
             SubjectError::Gguf(error) => classify(error),
-            SubjectError::Config { .. } => Some(Exit::Damaged),
-            SubjectError::Unknown { .. } | SubjectError::Quant { .. } => Some(Exit::NotFound),
+            SubjectError::Catalog(error) => Some(error.exit()),
+            SubjectError::Config { .. } | SubjectError::Headers { .. } => Some(Exit::Damaged),
+            SubjectError::Offline { .. } | SubjectError::Quant { .. } => Some(Exit::NotFound),
             SubjectError::Recipe(_) | SubjectError::Header(_) => Some(Exit::Internal),
         };
     }

@@ -87,7 +87,8 @@ struct Advice {
 const SAMPLE: u64 = 2_000_000_000;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let pages = args.model.as_deref().map(|model| engine::resident(catalog::source(model))).transpose()?;
+    let source = args.model.as_deref().map(catalog::source).transpose()?;
+    let pages = source.map(engine::resident).transpose()?;
     let mut measured = figures(args.again, args.quiet)?;
     let model = pages.map(|pages| model(args, pages, &mut measured)).transpose()?;
     let (gpus, no_gpus) = match cards() {
@@ -175,7 +176,7 @@ fn advice(
         "memory is set aside as huge pages, which models in files cannot use",
         Some("sudo sysctl vm.nr_hugepages=0"),
     );
-    let limit = system.cgroup_limit.filter(|limit| system.ram.is_some_and(|ram| *limit < ram));
+    let limit = system.cgroup.map(|cgroup| cgroup.limit).filter(|limit| system.ram.is_some_and(|ram| *limit < ram));
     let limited = format!("the control group of this process may use {}", limit.map_or(String::new(), binary));
     say(limit.is_some(), &limited, Some("systemctl set-property UNIT MemoryMax=infinity, or docker run --memory"));
     for card in gpus {
@@ -189,7 +190,7 @@ fn advice(
         Some("sudo apt install nvidia-driver-580, or your distribution's package"),
     );
     if let Some(model) = model {
-        let usable = system.usable().unwrap_or(u64::MAX);
+        let usable = system.usable.unwrap_or(u64::MAX);
         let over = format!("the model has {}, but {} can be used", decimal(model.bytes), decimal(usable));
         say(model.bytes > usable, &over, Some("cachalot plan MODEL"));
     }
@@ -206,7 +207,7 @@ fn text(report: &Report) -> String {
     let name = system.cpu.as_deref().unwrap_or("unknown");
     line("CPU", format!("{name}, {} cores, {} threads", cores.physical, cores.logical));
     line("build", format!("ggml {}; {}", report.build.ggml, report.build.backends.join("; ")));
-    line("RAM", format!("{}, of which {} can be used now", of(system.ram), of(system.usable())));
+    line("RAM", format!("{}, of which {} can be used now", of(system.ram), of(system.usable)));
     line("bandwidth", format!("{:.1} GB/s, read by {} threads", measured.bandwidth / 1e9, measured.threads));
     line(
         "NUMA",
@@ -226,11 +227,11 @@ fn text(report: &Report) -> String {
     line("memlock", system.memlock.map_or_else(|| "unlimited".to_owned(), binary));
     line(
         "cgroup",
-        match (system.cgroup_limit, system.cgroup_cpus) {
+        match (system.cgroup, system.cgroup_cpus) {
             (None, None) => "no limit".to_owned(),
             (memory, cpus) => format!(
                 "memory {}, CPUs {}",
-                memory.map_or_else(|| "unlimited".to_owned(), binary),
+                memory.map_or_else(|| "unlimited".to_owned(), |memory| binary(memory.limit)),
                 cpus.map_or_else(|| "unlimited".to_owned(), |cpus| format!("{cpus:.1}")),
             ),
         },

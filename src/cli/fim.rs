@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         }
         None => (part(args.prefix.as_deref())?, part(args.suffix.as_deref())?),
     };
-    let engine = args.options.open(args.model.as_deref())?;
+    let engine = args.options.open(args.model.as_deref(), args.quiet)?;
     if !args.quiet {
         remarks(&engine);
     }

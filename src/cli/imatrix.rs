@@ -6,7 +6,7 @@ use super::model::ModelOptions;
 use super::output::{Table, answer, message};
 use super::progress::Progress;
 use crate::catalog;
-use crate::engine::{Engine, Failure, Forward, Seq, Token};
+use crate::engine::{Failure, Forward, Seq, Token};
 use crate::exit::{BadInput, CannotWrite};
 use crate::quality::Cut;
 use crate::quantize::{Collector, Coverage, Reached};
@@ -90,7 +90,7 @@ fn collect(args: &Args, path: &Path, length: usize, mut collector: Collector) ->
     let text = input.text()?;
     let mut options = args.options.engine_options();
     options.n_ctx = Some(length);
-    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
+    let engine = args.options.open_with(&args.model, &options, args.quiet)?;
     let n_ctx_train = engine.info().n_ctx_train;
     if length > n_ctx_train && !args.quiet {
         message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));

@@ -1,7 +1,7 @@
 //! The options with which a model is opened, which several commands have.
 
+use super::loading::LoadOptions;
 use super::output::message;
-use super::loading;
 use crate::catalog;
 use crate::engine::{self, CacheType, Engine, Routing};
 use crate::exit::BadInput;
@@ -16,9 +16,6 @@ pub(super) struct ModelOptions {
     /// Tokens of context [default: the model's own, at most 32768]
     #[arg(short = 'c', long = "context", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     context: Option<usize>,
-    /// Say how much memory the model takes
-    #[arg(short, long)]
-    verbose: bool,
     #[command(flatten)]
     compute: ComputeOptions,
 }
@@ -41,6 +38,8 @@ pub(super) struct ComputeOptions {
     /// Attention with all its scores in memory
     #[arg(long)]
     no_flash_attention: bool,
+    #[command(flatten)]
+    pub(super) load: LoadOptions,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -83,12 +82,16 @@ impl ModelOptions {
             Some(model) => catalog::source(model)?,
             None => catalog::default_source().ok_or_else(|| BadInput::Argument(NO_MODEL.to_owned()))?,
         };
-        loading::read_ahead(&source, is_quiet)?;
-        let engine = Engine::open(source, &self.engine_options())?;
-        if self.verbose {
-            loading::explain(engine.info());
-        }
-        Ok(engine)
+        self.compute.load.open(source, &self.engine_options(), is_quiet)
+    }
+
+    /// Opens a model with other options than [`engine_options`](Self::engine_options) has.
+    pub(super) fn open_with(&self, model: &Path, options: &engine::Options, quiet: bool) -> anyhow::Result<Engine> {
+        self.compute.load.open(catalog::source(model)?, options, quiet)
+    }
+
+    pub(super) fn is_verbose(&self) -> bool {
+        self.compute.load.is_verbose()
     }
 }
 
@@ -106,6 +109,7 @@ impl ComputeOptions {
             },
             no_flash_attention: self.no_flash_attention,
             exact: false,
+            loading: self.load.loading(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! disk again and again, but everything works. Cache and intermediate results do not give way.
 
 use super::Options;
-use super::bench::machine::available_bytes;
+use super::available_bytes;
 use crate::gguf::Gguf;
 use crate::graph::{self, CacheType, scratch_bytes};
 use crate::model::Config;
@@ -41,9 +41,22 @@ pub struct NoRoom {
     pub largest: Option<usize>,
 }
 
+/// Weights for which there is no room, where they are to be in memory as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} MB of weights do not fit into memory: {} MB are missing; mapped (without --no-mmap and --mlock) they are read \
+     from the disk again and again, and `cachalot plan` says what would fit",
+    weights / 1_000_000,
+    missing.div_ceil(1_000_000),
+)]
+pub struct NoRoomForWeights {
+    pub weights: u64,
+    pub missing: u64,
+}
+
 impl Memory {
     pub(super) fn of(gguf: &Gguf, config: &Config, options: &graph::Options) -> Memory {
-        Memory::sized(gguf, config, options, options.n_ctx, available_bytes().map(|bytes| bytes as u64))
+        Memory::sized(gguf, config, options, options.n_ctx, available_bytes())
     }
 
     fn sized(gguf: &Gguf, config: &Config, options: &graph::Options, n_ctx: usize, available: Option<u64>) -> Memory {
@@ -77,7 +90,7 @@ fn cache_bytes(config: &Config, ty: CacheType, n_ctx: u64) -> u64 {
 /// The context to open a model with: the one that is asked for, if there is room for it; else what it was made for,
 /// at most [`Options::DEFAULT_CONTEXT`], and at most what there is room for.
 pub(super) fn context(gguf: &Gguf, config: &Config, options: &graph::Options, asked: bool) -> Result<usize, NoRoom> {
-    let Some(available) = available_bytes().map(|bytes| bytes as u64) else { return Ok(options.n_ctx) };
+    let Some(available) = available_bytes() else { return Ok(options.n_ctx) };
     let needs = |n_ctx: usize| Memory::sized(gguf, config, options, n_ctx, None).firm();
     let needed = needs(options.n_ctx);
     if needed <= available {

@@ -60,7 +60,7 @@ impl Figures {
         let disk = disk.and_then(|disk| self.disks.get(disk)).copied();
         Machine {
             name: system.cpu.clone().unwrap_or_else(|| "this machine".to_owned()),
-            ram: system.usable().unwrap_or(0),
+            ram: system.usable.unwrap_or(0),
             bandwidth: self.bandwidth,
             nodes: system.nodes,
             cores: self.threads,
@@ -97,7 +97,7 @@ mod tests {
     fn a_card_and_a_disk_become_parts_of_the_machine() {
         let mut figures = Figures { bandwidth: 1e10, threads: 4, ..Figures::default() };
         figures.disks.insert("/dev/sda on /".to_owned(), 5e8);
-        let system = System { available: Some(1 << 34), cgroup_limit: Some(1 << 33), ..System::read() };
+        let system = System { usable: Some(1 << 33), ..System::read() };
         let machine = figures.machine(&system, &[], Some("/dev/sda on /"));
         assert_eq!((machine.ram, machine.disk, machine.cores), (1 << 33, 5e8, 4));
         assert_eq!(figures.machine(&system, &[], None).disk, UNKNOWN_DISK);

@@ -2,7 +2,7 @@
 //! run a model, all threads, on matrices that no cache holds.
 
 use super::Rates;
-use crate::engine::bench::machine::available_bytes;
+use crate::engine::available_bytes;
 use crate::ggml::{Builder, ComputeError, Cpu, Graph, OpError, OutOfMemory, Store, StoreError, StoreId};
 use crate::gguf::{Shape, TensorType};
 use crate::model::scales;
@@ -82,7 +82,7 @@ fn rows(ty: TensorType, matrix_bytes: u64) -> (u64, u64) {
 fn matrix_bytes() -> u64 {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index3/size").unwrap_or_default();
     let cache = text.trim().strip_suffix('K').and_then(|kib| kib.parse::<u64>().ok()).map_or(0, |kib| kib << 10);
-    let free = available_bytes().map_or(u64::MAX, |bytes| bytes as u64 / 8);
+    let free = available_bytes().map_or(u64::MAX, |bytes| bytes / 8);
     (2 * cache).clamp(128 << 20, 1 << 30).min(free)
 }
 

@@ -1,5 +1,6 @@
 //! What Linux says of this machine. Everything is read from /proc and /sys; what is not there is `None`.
 
+use crate::engine::{MemoryLimit, available_bytes, cgroup_file, memory_limit};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ pub struct System {
     pub ram: Option<u64>,
     pub available: Option<u64>,
     pub swap: Option<u64>,
-    /// Bytes that the control group of this process may use, and uses. The files that it has in memory count.
-    pub cgroup_limit: Option<u64>,
-    pub cgroup_used: Option<u64>,
+    /// What of `available` the control groups of this process leave: what a model may use.
+    pub usable: Option<u64>,
+    /// The tightest of those groups, where one has a limit.
+    pub cgroup: Option<MemoryLimit>,
     /// CPUs' worth of time that the control group may use.
     pub cgroup_cpus: Option<f64>,
     /// NUMA nodes that have memory.
@@ -43,8 +45,8 @@ impl System {
             ram: kib("MemTotal"),
             available: kib("MemAvailable"),
             swap: kib("SwapTotal"),
-            cgroup_limit: cgroup("memory", "memory.limit_in_bytes", "memory.max").and_then(|text| limit(&text)),
-            cgroup_used: cgroup("memory", "memory.usage_in_bytes", "memory.current").and_then(|text| limit(&text)),
+            usable: available_bytes(),
+            cgroup: memory_limit(),
             cgroup_cpus: cgroup_cpus(),
             nodes: nodes(Path::new("/sys/devices/system/node")),
             huge_pages: text("/sys/kernel/mm/transparent_hugepage/enabled").and_then(|text| chosen(&text)),
@@ -52,17 +54,6 @@ impl System {
             memlock: memlock(),
             governor: text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").map(|text| text.trim().to_owned()),
             numa_balancing: text("/proc/sys/kernel/numa_balancing").is_some_and(|text| text.trim() != "0"),
-        }
-    }
-
-    /// Bytes that a model may use: what is available, and what the control group leaves.
-    pub fn usable(&self) -> Option<u64> {
-        let available = self.available?;
-        match self.cgroup_limit {
-            // What the group has of files in memory gives way, so that its limit counts, less what it holds firmly;
-            // that is not told apart here, and small while nothing is loaded.
-            Some(limit) => Some(available.min(limit)),
-            None => Some(available),
         }
     }
 }
@@ -81,43 +72,19 @@ fn chosen(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
-/// A number of bytes; none where it is so large, or so called, that it is no limit.
-fn limit(text: &str) -> Option<u64> {
-    text.trim().parse().ok().filter(|bytes| *bytes < 1 << 60)
-}
-
 fn memlock() -> Option<u64> {
     let limits = text("/proc/self/limits")?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// A file of this process's control group, of the first version's controller or the second version.
-fn cgroup(controller: &str, first: &str, second: &str) -> Option<String> {
-    let groups = text("/proc/self/cgroup")?;
-    groups.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        let (root, name) = match controllers {
-            "" => (PathBuf::from("/sys/fs/cgroup"), second),
-            list if list.split(',').any(|name| name == controller) => {
-                (PathBuf::from("/sys/fs/cgroup").join(controller), first)
-            }
-            _ => return None,
-        };
-        // Within a container the path is often not the one that is mounted.
-        let inner = root.join(path.trim_start_matches('/')).join(name);
-        fs::read_to_string(inner).or_else(|_| fs::read_to_string(root.join(name))).ok()
-    })
-}
-
 fn cgroup_cpus() -> Option<f64> {
-    let text = cgroup("cpu", "cpu.cfs_quota_us", "cpu.max")?;
+    let text = cgroup_file("cpu", "cpu.cfs_quota_us", "cpu.max")?;
     let mut parts = text.split_whitespace();
     let quota: f64 = parts.next()?.parse().ok().filter(|quota| *quota > 0.0)?;
     let period = match parts.next() {
         Some(period) => period.parse().ok()?,
-        None => cgroup("cpu", "cpu.cfs_period_us", "cpu.max")?.trim().parse().ok()?,
+        None => cgroup_file("cpu", "cpu.cfs_period_us", "cpu.max")?.trim().parse().ok()?,
     };
     Some(quota / f64::max(period, 1.0))
 }
@@ -154,7 +121,6 @@ mod tests {
     fn what_files_say() {
         assert_eq!(field("MemTotal:  24 kB\nMemFree: 3 kB\n", "MemFree"), Some("3 kB"));
         assert_eq!(chosen("always [madvise] never\n"), Some("madvise".to_owned()));
-        assert_eq!((limit("max\n"), limit("9223372036854771712\n"), limit("1048576\n")), (None, None, Some(1 << 20)));
     }
 
     #[test]
@@ -173,7 +139,7 @@ mod tests {
     #[test]
     fn this_machine_has_memory() {
         let system = System::read();
-        assert!(system.ram.unwrap() >= system.available.unwrap() && system.usable().unwrap() > 0);
+        assert!(system.ram.unwrap() >= system.available.unwrap() && system.usable.unwrap() > 0);
         assert!(disk_of(Path::new("/")).is_some());
     }
 }

@@ -7,7 +7,6 @@ mod peer;
 mod report;
 
 use super::interrupt::guard_job;
-use super::loading::explain;
 use super::model::ComputeOptions;
 use super::output::{answer, json, message};
 use crate::catalog;
@@ -58,9 +57,6 @@ pub(super) struct Args {
     /// Say nothing while measuring
     #[arg(short, long)]
     quiet: bool,
-    /// Say how much memory the model takes
-    #[arg(short, long)]
-    verbose: bool,
     #[command(flatten)]
     options: ComputeOptions,
 }
@@ -101,9 +97,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
     say("loading the model");
     let (engine, load) = load(args, n_ctx)?;
-    if args.verbose {
-        explain(engine.info());
-    }
     let bandwidth = || {
         say("measuring the memory");
         machine::read_bandwidth(engine.info().n_threads)
@@ -169,7 +162,8 @@ fn shortest(args: &Args) -> usize {
 fn load(args: &Args, n_ctx: usize) -> anyhow::Result<(Engine, Load)> {
     let n = shortest(args);
     let start = Instant::now();
-    let engine = Engine::open(catalog::source(&args.model)?, &args.options.engine_options(Some(n_ctx)))?;
+    let engine =
+        args.options.load.open(catalog::source(&args.model)?, &args.options.engine_options(Some(n_ctx)), args.quiet)?;
     let load = start.elapsed();
     engine.with_forward(move |forward| first_token(forward, n))??;
     let first_token = start.elapsed();

@@ -46,6 +46,7 @@ const PROMPT: &str = "> ";
 ///
 /// Chats are kept, and can be gone on with; /help lists what can be typed besides questions.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("verbose", |arg| arg.help("Say what goes where, and after each answer how fast it was")))]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: the model of the
     /// chat that is gone on with, what `cachalot use` has set, or the demo model]
@@ -74,9 +75,6 @@ pub(super) struct Args {
     /// How a model's reasoning is shown
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     reasoning: Reasoning,
-    /// Say after each answer how fast it was, and how full the context is
-    #[arg(short, long)]
-    verbose: bool,
     /// Tokens of an answer at most
     #[arg(short, long, value_name = "N")]
     n_predict: Option<usize>,
@@ -161,7 +159,7 @@ impl Chat {
             settings: Settings {
                 sampling: Default::default(),
                 reasoning: args.reasoning,
-                stats: args.verbose,
+                stats: args.options.is_verbose(),
                 max_tokens: args.n_predict,
                 thinking: None,
                 changed: Vec::new(),
@@ -201,7 +199,7 @@ impl Chat {
         let mut status = Status::new(self.abilities);
         let name = model.map_or("the model".to_owned(), |model| model.display().to_string());
         status.show(&format!("opening {name}"));
-        let engine = self.options.open(model)?;
+        let engine = self.options.open(model, false)?;
         status.clear();
         self.family = family(&engine);
         self.settings.sampling = self.sampling.params(&engine)?;

@@ -9,7 +9,6 @@ use super::model::ModelOptions;
 use super::new_file::NewFile;
 use super::output::{answer, json, message};
 use super::progress::Progress;
-use crate::catalog;
 use crate::engine::Engine;
 use crate::exit::{BadInput, CannotWrite};
 use crate::quality::saved::{self, Header, Row};
@@ -208,7 +207,7 @@ fn cut(args: &Args) -> Result<Cut, BadInput> {
 fn open(args: &Args, cut: Cut) -> anyhow::Result<Engine> {
     let mut options = args.options.engine_options();
     options.n_ctx = Some(cut.length());
-    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
+    let engine = args.options.open_with(&args.model, &options, args.quiet)?;
     let (length, n_ctx_train) = (cut.length(), engine.info().n_ctx_train);
     if length > n_ctx_train && !args.quiet {
         message(&format!("chunks of {length} tokens are longer than the {n_ctx_train} that the model was made for"));

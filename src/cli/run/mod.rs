@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let stdin = if from_stdin > 0 { Stdin::Taken } else { Stdin::Joined };
     let text = args.prompt.read(stdin, args.quiet)?;
     let start = Instant::now();
-    let engine = args.options.open(args.model.as_deref())?;
+    let engine = args.options.open(args.model.as_deref(), args.quiet)?;
     let load = start.elapsed();
     if !args.quiet {
         remarks(&engine);
