@@ -111,6 +111,10 @@ fn check_cache(cache_type: CacheType, subject: &Subject) -> Result<(), BadInput>
     }
 }
 
+/// What to think of GPUs in a plan.
+const HYPOTHETICAL: &str =
+    "What is said of GPUs is a prediction: this version computes on the CPU alone, and loads nothing to them.";
+
 /// The machine that is planned for, within the budgets that are given.
 fn machine(args: &Args, subject: &Subject) -> anyhow::Result<Machine> {
     let mut machine = match &args.machine {
@@ -133,9 +137,6 @@ fn machine(args: &Args, subject: &Subject) -> anyhow::Result<Machine> {
     }
     machine.gpus.iter_mut().zip(&args.vram).for_each(|(gpu, bytes)| gpu.vram = *bytes);
     machine.ram = args.ram.unwrap_or(machine.ram);
-    if args.machine.is_some() && !machine.gpus.is_empty() && !args.quiet {
-        message("this version computes on the CPU alone; what is planned for GPUs is for versions to come");
-    }
     Ok(machine)
 }
 
@@ -203,6 +204,9 @@ fn text(plan: &Plan) -> String {
     text.push_str(&classes(plan));
     text.push_str(&devices(plan));
     text.push_str(&speeds(plan));
+    if plan.gpus_are_hypothetical {
+        let _ = writeln!(text, "\n{HYPOTHETICAL}");
+    }
     let efficiency = &plan.machine.efficiency;
     let percent = |[least, most]: [f64; 2]| format!("{:.0} to {:.0} %", 100.0 * least, 100.0 * most);
     let _ = writeln!(

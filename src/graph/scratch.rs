@@ -19,13 +19,18 @@ pub fn scratch_bytes(config: &Config, n_vocab: u64, n_batch: u64, n_ctx: u64, fl
         false => 2 * heads * n_kv * batch * float,
     };
     let mask = n_kv * batch * 2;
-    let experts = config.experts.as_ref().map_or(0, |experts| {
-        let (used, inner) = (experts.n_used as u64, experts.n_ff as u64);
-        batch * used * (3 * inner + 2 * width) * float
-    });
+    let experts = expert_scratch_bytes(config, batch);
     let dense = batch * 3 * config.n_ff as u64 * float;
     let stream = 6 * batch * width * float;
     // The logits of one token are computed for a prompt; when several are generated, one row each.
     let logits = n_vocab * float;
     mask + stream + logits + (queries + seen).max(experts).max(dense)
+}
+
+/// The same of steps that compute routed experts alone.
+pub fn expert_scratch_bytes(config: &Config, n_batch: u64) -> u64 {
+    config.experts.as_ref().map_or(0, |experts| {
+        let [used, inner, width] = [experts.n_used, experts.n_ff, config.n_embd].map(|n| n as u64);
+        n_batch * used * (3 * inner + 2 * width) * 4
+    })
 }

@@ -55,8 +55,10 @@ pub struct Demand {
     /// Bytes of the embeddings, of which a token reads one row. They stay in RAM.
     pub embedding: u64,
     pub layers: Vec<Layer>,
-    /// Bytes of intermediate results, on every device that computes.
+    /// Bytes of intermediate results on every device that computes what every token reads, or attends.
     pub scratch: u64,
+    /// The same on one that computes routed experts alone; no more than that.
+    pub scratch_experts: u64,
     /// Tokens of context that the caches of the layers are for.
     pub n_ctx: u64,
     /// Operations of one layer's attention for a token and each token before it: generating, and in a prompt.
@@ -178,10 +180,19 @@ impl Placement {
                 load.experts += experts.each.bytes * u64::from(n);
             }
         }
-        if device == Device::Ram || load.total() > 0 {
-            load.scratch = demand.scratch;
-        }
+        load.scratch = match (self.computes_fixed(device), load.experts) {
+            (true, _) => demand.scratch,
+            // What goes to GPUs, and comes from there, lies in RAM at least in part.
+            (false, 1..) => demand.scratch_experts,
+            (false, 0) if device == Device::Ram => demand.scratch_experts,
+            (false, 0) => 0,
+        };
         load
+    }
+
+    /// Whether a device computes anything but routed experts.
+    fn computes_fixed(&self, device: Device) -> bool {
+        self.head == device || self.layers.iter().any(|place| place.fixed == device)
     }
 
     /// Bytes by which what lies in RAM is more than the RAM there is.

@@ -23,6 +23,7 @@ pub(super) fn model(layers: &[Layer], head: u64) -> Demand {
         embedding: 0,
         layers: layers.to_vec(),
         scratch: SCRATCH,
+        scratch_experts: SCRATCH,
         n_ctx: 1000,
         attention: [0.0, 0.0],
     }
@@ -48,8 +49,12 @@ fn any_layer() -> impl Strategy<Value = Layer> {
 }
 
 fn any_model() -> impl Strategy<Value = Demand> {
-    (proptest::collection::vec(any_layer(), 1..8), 10u64..100, 0u64..50, 0u64..40)
-        .prop_map(|(layers, head, embedding, scratch)| Demand { embedding, scratch, ..model(&layers, head) })
+    (proptest::collection::vec(any_layer(), 1..8), 10u64..100, 0u64..50, 0u64..40, 0u64..40).prop_map(
+        |(layers, head, embedding, scratch, experts)| {
+            let scratch_experts = experts.min(scratch);
+            Demand { embedding, scratch, scratch_experts, ..model(&layers, head) }
+        },
+    )
 }
 
 /// One block, many times, as real models are.
@@ -73,7 +78,8 @@ proptest! {
     fn budgets_hold_and_everything_is_in_one_place(demand in any_model(), machine in any_machine()) {
         let placement = place(&demand, &machine, &[]).unwrap();
         prop_assert_eq!(placement.layers.len(), demand.layers.len());
-        let mut bytes = placement.load(&demand, Device::Ram).total() - demand.scratch;
+        let in_ram = placement.load(&demand, Device::Ram);
+        let mut bytes = in_ram.total() - in_ram.scratch;
         for (number, gpu) in machine.gpus.iter().enumerate() {
             let load = placement.load(&demand, Device::Gpu(number));
             prop_assert!(load.total() <= gpu.bytes, "gpu{}: {:?} of {}", number, load, gpu.bytes);

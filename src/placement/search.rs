@@ -91,7 +91,7 @@ struct Draft<'a> {
     demand: &'a Demand,
     /// GPUs by speed, the fastest first; of equal ones the first.
     order: Vec<usize>,
-    /// Bytes left on each GPU.
+    /// Bytes left on each GPU, for weights, cache and intermediate results.
     room: Vec<u64>,
     placement: Placement,
 }
@@ -114,12 +114,11 @@ impl<'a> Draft<'a> {
             }
         }
         for (gpu, there_is) in machine.gpus.iter().enumerate() {
-            let needed = draft.placement.load(demand, Device::Gpu(gpu)).total();
-            if needed > there_is.bytes {
-                return Err(CannotPlace::Pinned { gpu, needed, free: there_is.bytes });
+            let load = draft.placement.load(demand, Device::Gpu(gpu));
+            if load.total() > there_is.bytes {
+                return Err(CannotPlace::Pinned { gpu, needed: load.total(), free: there_is.bytes });
             }
-            let scratch = if needed == 0 { demand.scratch } else { 0 };
-            draft.room.push((there_is.bytes - needed).saturating_sub(scratch));
+            draft.room.push(there_is.bytes - (load.total() - load.scratch));
         }
         Ok(draft)
     }
@@ -136,7 +135,8 @@ impl<'a> Draft<'a> {
         let mut gpus = self.order.clone().into_iter().peekable();
         for (at, _, bytes) in free.into_iter().take(n) {
             // A GPU that was passed over is not come back to: layers follow each other.
-            while gpus.next_if(|gpu| self.room[*gpu] < bytes).is_some() {}
+            let needed = bytes + self.demand.scratch;
+            while gpus.next_if(|gpu| self.room[*gpu] < needed).is_some() {}
             let Some(&gpu) = gpus.peek() else { return false };
             self.room[gpu] -= bytes;
             match at {
@@ -149,13 +149,19 @@ impl<'a> Draft<'a> {
 
     /// Gives experts the room that is left: on the GPU of their layer, or else `anywhere`.
     fn give_experts(&mut self, wishes: &Wishes, anywhere: bool) {
+        let scratch = |gpu| match self.placement.computes_fixed(Device::Gpu(gpu)) {
+            true => self.demand.scratch,
+            false => self.demand.scratch_experts,
+        };
+        let scratch: Vec<u64> = (0..self.room.len()).map(scratch).collect();
         for (at, layer) in self.demand.layers.iter().enumerate() {
             let (Some(experts), None) = (&layer.experts, wishes.experts[at]) else { continue };
             let place = &mut self.placement.layers[at];
             let Device::Gpu(own) = place.fixed else { continue };
             let gpus = if anywhere { self.order.clone() } else { vec![own] };
             for gpu in gpus {
-                let fit = self.room[gpu].checked_div(experts.each.bytes).unwrap_or(u64::MAX);
+                let room = self.room[gpu].saturating_sub(scratch[gpu]);
+                let fit = room.checked_div(experts.each.bytes).unwrap_or(u64::MAX);
                 let n = u64::from(place.in_ram(experts.n)).min(fit) as u32;
                 place.experts[gpu] += n;
                 self.room[gpu] -= u64::from(n) * experts.each.bytes;

@@ -43,6 +43,8 @@ pub struct Plan {
     pub devices: Vec<DeviceRow>,
     pub generation: Vec<Speed<Decode>>,
     pub prompts: Vec<Speed<Prefill>>,
+    /// Whether GPUs are planned for that this program does not compute on.
+    pub gpus_are_hypothetical: bool,
     pub fits: bool,
     /// Bytes of RAM that are missing.
     pub missing: u64,
@@ -119,6 +121,7 @@ impl Plan {
             devices: devices(&demand, machine, &placement),
             generation: generation.to_vec(),
             prompts: prompts.collect(),
+            gpus_are_hypothetical: !machine.gpus.is_empty(),
             fits: missing == 0,
             missing,
             largest_context: largest_context(outline, machine, options),
