@@ -203,9 +203,9 @@ fn doctor_measures_once_and_plan_uses_it() {
         }
     }
     let bytes = fs::metadata(&model).unwrap().len();
-    assert_eq!(report["model"]["bytes"], bytes);
-    assert!(report["model"]["resident"].as_u64().unwrap() <= bytes);
-    assert!(report["model"]["disk_speed"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["models"][0]["bytes"], bytes);
+    assert!(report["models"][0]["resident"].as_u64().unwrap() <= bytes);
+    assert!(report["models"][0]["disk_speed"].as_f64().unwrap() > 0.0);
     assert!(report["system"]["ram"].as_u64() >= report["system"]["available"].as_u64());
     assert!(report["advice"].as_array().unwrap().iter().all(|advice| advice["what"].is_string()));
 

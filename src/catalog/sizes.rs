@@ -1,6 +1,6 @@
 //! What the catalogue says of a model's size: enough to plan for it without any of its files.
 
-use super::models::{Files, Layout, Model};
+use super::models::{Files, Layout, Model, Quant};
 use super::quant;
 
 /// Models of one size have one shape: thousand millions of parameters, and whose shapes these are, as `synth` names it.
@@ -44,8 +44,15 @@ impl Model {
     }
 }
 
+impl Quant {
+    /// As near as its repository's card says it.
+    pub fn bytes(&self) -> Option<u64> {
+        self.gb.map(|gb| (gb * 1e9) as u64)
+    }
+}
+
 fn known(files: &Files) -> impl Iterator<Item = Size<'_>> {
-    files.quants.iter().filter_map(|quant| Some(Size { quant: &quant.name, bytes: (quant.gb? * 1e9) as u64 }))
+    files.quants.iter().filter_map(|quant| Some(Size { quant: &quant.name, bytes: quant.bytes()? }))
 }
 
 #[cfg(test)]

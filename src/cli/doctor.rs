@@ -2,13 +2,14 @@
 
 use super::output::{answer, json, message};
 use super::size::{binary, decimal};
-use crate::catalog;
-use crate::engine::{self, ResidentPages, logical_cores, physical_cores};
+use crate::catalog::{self, Store};
+use crate::engine::{self, ResidentPages, Source, logical_cores, physical_cores};
 use crate::ggml;
 use crate::machine::system::{System, disk_of};
-use crate::machine::{Card, Figures, cards, disk};
+use crate::machine::{Card, Figures, cards, disk, has_nvidia};
 use crate::text::Escaped;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -18,13 +19,13 @@ use std::path::{Path, PathBuf};
 /// another one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A model: a .gguf file, any shard of a split model, or a folder that holds one, to look at its disk too
+    /// A model, by its name or path, to look at its files and their disk [default: all that were pulled]
     model: Option<PathBuf>,
     /// Measure anew
     #[arg(long)]
     again: bool,
-    /// Measure how fast MODEL is read from its disk, on up to 2 GB of it
-    #[arg(long, requires = "model")]
+    /// Measure how fast the disks are read that models lie on, on up to 2 GB of a model
+    #[arg(long)]
     disk: bool,
     /// Print one JSON object
     #[arg(long)]
@@ -45,8 +46,7 @@ struct Report {
     /// Why none are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_gpus: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<ModelRow>,
+    models: Vec<ModelRow>,
     advice: Vec<Advice>,
 }
 
@@ -87,19 +87,25 @@ struct Advice {
 const SAMPLE: u64 = 2_000_000_000;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let source = args.model.as_deref().map(catalog::source).transpose()?;
-    let pages = source.map(engine::resident).transpose()?;
+    let mut pages = Vec::new();
+    for source in sources(args)? {
+        pages.push((source.path().to_owned(), engine::resident(source)?));
+    }
     let mut measured = figures(args.again, args.quiet)?;
-    let model = pages.map(|pages| model(args, pages, &mut measured)).transpose()?;
+    let mut models = Vec::new();
+    let mut fresh = HashSet::new();
+    for (path, pages) in pages {
+        models.push(model(args, path, pages, &mut measured, &mut fresh)?);
+    }
     let (gpus, no_gpus) = match cards() {
         Ok(cards) => (cards, None),
         Err(why) => (Vec::new(), Some(why)),
     };
     let system = System::read();
     let build = Build { ggml: ggml::version(), backends: ggml::backends(), unused: ggml::unused_features() };
-    let advice = advice(&system, &build, &gpus, no_gpus.as_deref(), model.as_ref());
+    let advice = advice(&system, &build, &gpus, no_gpus.as_deref(), &models);
     let cores = Cores { physical: physical_cores(), logical: logical_cores() };
-    let report = Report { system, cores, build, measured, gpus, no_gpus, model, advice };
+    let report = Report { system, cores, build, measured, gpus, no_gpus, models, advice };
     match args.json {
         true => json(&report)?,
         false => answer(text(&report).as_bytes())?,
@@ -122,11 +128,31 @@ pub(super) fn figures(again: bool, quiet: bool) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-fn model(args: &Args, pages: ResidentPages, figures: &mut Figures) -> anyhow::Result<ModelRow> {
+/// The models to look at: the one that is named, or those that were pulled and are whole.
+fn sources(args: &Args) -> anyhow::Result<Vec<Source>> {
+    if let Some(model) = &args.model {
+        return Ok(vec![catalog::source(model)?]);
+    }
+    // Without a home there is nothing that was pulled.
+    let Ok(store) = Store::open(None) else { return Ok(Vec::new()) };
+    let (pulled, _) = store.list()?;
+    Ok(pulled.iter().filter(|pulled| pulled.is_whole()).map(|pulled| Source::Path(pulled.first())).collect())
+}
+
+/// A disk is measured once, however many models lie on it.
+fn model(
+    args: &Args,
+    path: PathBuf,
+    pages: ResidentPages,
+    figures: &mut Figures,
+    fresh: &mut HashSet<String>,
+) -> anyhow::Result<ModelRow> {
     let ResidentPages { files, bytes, resident } = pages;
-    let path = files.first().cloned().unwrap_or_default();
+    let path = files.first().cloned().unwrap_or(path);
     let disk = disk_of(&path);
-    if let (true, Some(name)) = (args.disk, &disk) {
+    if let (true, Some(name)) = (args.disk && !files.is_empty(), &disk)
+        && fresh.insert(name.clone())
+    {
         let largest = files.iter().max_by_key(|file| std::fs::metadata(file).map_or(0, |file| file.len()));
         figures.disks.insert(name.clone(), disk::read_speed(largest.map_or(path.as_path(), PathBuf::as_path), SAMPLE)?);
         figures.keep()?;
@@ -135,13 +161,7 @@ fn model(args: &Args, pages: ResidentPages, figures: &mut Figures) -> anyhow::Re
     Ok(ModelRow { path, bytes, resident, disk, disk_speed })
 }
 
-fn advice(
-    system: &System,
-    build: &Build,
-    gpus: &[Card],
-    no_gpus: Option<&str>,
-    model: Option<&ModelRow>,
-) -> Vec<Advice> {
+fn advice(system: &System, build: &Build, gpus: &[Card], no_gpus: Option<&str>, models: &[ModelRow]) -> Vec<Advice> {
     let mut all = Vec::new();
     let mut say = |is: bool, what: &str, command: Option<&'static str>| {
         if is {
@@ -185,13 +205,24 @@ fn advice(
         say(slow, &what, Some("nvidia-smi -q -d PERFORMANCE,CLOCK"));
     }
     say(
-        no_gpus.is_some(),
-        "no GPU is known; if there is an NVIDIA one, it needs its driver",
+        no_gpus.is_some() && has_nvidia(),
+        "there is a GPU of NVIDIA's, but no driver that knows it",
         Some("sudo apt install nvidia-driver-580, or your distribution's package"),
     );
-    if let Some(model) = model {
+    let short = system.memlock.filter(|limit| models.iter().any(|model| model.bytes > *limit));
+    let locked = format!(
+        "{} may be locked in memory, less than a model needs with --mlock",
+        short.map_or(String::new(), binary)
+    );
+    say(
+        short.is_some(),
+        &locked,
+        Some("ulimit -l unlimited, and for good \"USER - memlock unlimited\" in /etc/security/limits.conf"),
+    );
+    for model in models {
         let usable = system.usable.unwrap_or(u64::MAX);
-        let over = format!("the model has {}, but {} can be used", decimal(model.bytes), decimal(usable));
+        let (path, bytes) = (model.path.display(), decimal(model.bytes));
+        let over = format!("{path} has {bytes}, but {} of memory can be used", decimal(usable));
         say(model.bytes > usable, &over, Some("cachalot plan MODEL"));
     }
     all
@@ -239,7 +270,8 @@ fn text(report: &Report) -> String {
     line("governor", system.governor.clone().unwrap_or_else(|| "none (a virtual machine, or fixed)".to_owned()));
     for card in &report.gpus {
         let [generation, lanes] = card.pcie_now;
-        let link = format!("PCIe {generation} x{lanes} of {} x{}", card.pcie_max[0], card.pcie_max[1]);
+        let [most, width] = card.pcie_max;
+        let link = format!("PCIe {generation} x{lanes} of {most} x{width}, at most {:.0} GB/s", card.pcie() / 1e9);
         line(
             "GPU",
             format!(
@@ -254,7 +286,7 @@ fn text(report: &Report) -> String {
     if let Some(why) = &report.no_gpus {
         line("GPU", format!("none ({why})"));
     }
-    if let Some(model) = &report.model {
+    for model in &report.models {
         let part = 100.0 * model.resident as f64 / model.bytes.max(1) as f64;
         line("model", format!("{}, {}", model.path.display(), decimal(model.bytes)));
         line("in memory", format!("{} ({part:.0} %)", decimal(model.resident)));

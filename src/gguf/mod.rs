@@ -48,6 +48,14 @@ impl Source {
         self.path().to_string_lossy()
     }
 
+    /// How large an embedded one is.
+    pub fn embedded_bytes(&self) -> Option<u64> {
+        match self {
+            Source::Path(_) => None,
+            Source::Embedded { bytes, .. } => Some(bytes.len() as u64),
+        }
+    }
+
     /// Its path; of an embedded one its name.
     pub fn path(&self) -> &Path {
         match self {

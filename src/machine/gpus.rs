@@ -1,6 +1,8 @@
 //! NVIDIA's GPUs, as the driver's own tool lists them. Nothing of CUDA is loaded for it.
 
 use serde::Serialize;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// A GPU of this machine.
@@ -33,6 +35,20 @@ pub fn cards() -> Result<Vec<Card>, String> {
         return Err(format!("nvidia-smi: {}", text.lines().next().unwrap_or("failed without a word").trim()));
     }
     Ok(text.lines().filter_map(card).collect())
+}
+
+/// Whether a display adapter or accelerator of NVIDIA's is on the bus, whatever its driver says.
+pub fn has_nvidia() -> bool {
+    has_nvidia_in(Path::new("/sys/bus/pci/devices"))
+}
+
+fn has_nvidia_in(devices: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(devices) else { return false };
+    let says = |folder: &Path, file: &str, what: &str| {
+        fs::read_to_string(folder.join(file)).is_ok_and(|text| text.trim().starts_with(what))
+    };
+    let is = |folder: &Path| says(folder, "vendor", "0x10de") && says(folder, "class", "0x03");
+    entries.flatten().any(|entry| is(&entry.path()))
 }
 
 fn card(line: &str) -> Option<Card> {
@@ -118,6 +134,24 @@ mod tests {
         let idle = super::card("NVIDIA H200, 580.159.04, 143771, 143156, 5, 16, 5, 16, 9.0").unwrap();
         assert_eq!((idle.free, idle.figures()[0]), (143_156 << 20, 4800e9));
         assert_eq!(super::card("no, card"), None);
+    }
+
+    #[test]
+    fn a_card_without_a_driver_is_seen_on_the_bus() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = |name: &str, vendor: &str, class: &str| {
+            let device = folder.path().join(name);
+            fs::create_dir(&device).unwrap();
+            fs::write(device.join("vendor"), vendor).unwrap();
+            fs::write(device.join("class"), class).unwrap();
+        };
+        device("0000:00:02.0", "0x8086\n", "0x030000\n");
+        // The sound of a card that is elsewhere.
+        device("0000:01:00.1", "0x10de\n", "0x040300\n");
+        assert!(!has_nvidia_in(folder.path()));
+        device("0000:01:00.0", "0x10de\n", "0x030200\n");
+        assert!(has_nvidia_in(folder.path()));
+        assert!(!has_nvidia_in(&folder.path().join("none")));
     }
 
     #[test]

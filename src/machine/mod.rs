@@ -18,7 +18,7 @@ pub mod system;
 pub use demand::Use;
 pub use described::BadMachine;
 pub use figures::Figures;
-pub use gpus::{Card, cards};
+pub use gpus::{Card, cards, has_nvidia};
 
 use crate::gguf::TensorType;
 use crate::placement;
