@@ -1,6 +1,7 @@
 //! What a user sees of a model's way into memory.
 
 use super::output::message;
+use super::progress;
 use super::size::decimal;
 use crate::engine::{self, Engine, Info, Loading, ReadSoFar, Source};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,23 +38,36 @@ impl LoadOptions {
     pub(super) fn open(&self, source: Source, options: &engine::Options, is_quiet: bool) -> anyhow::Result<Engine> {
         let bar = if is_quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
         bar.set_style(style());
-        let name = source.name().into_owned();
         let engine = Engine::open_watched(source, options, &|so_far| show(&bar, so_far));
         bar.finish_and_clear();
         let engine = engine?;
+        self.remark(&engine, is_quiet);
+        Ok(engine)
+    }
+
+    /// Says of an open model what is wanted, and what may surprise.
+    pub(super) fn remark(&self, engine: &Engine, is_quiet: bool) {
         let without = engine.info().memory.weights_without_room();
         if self.verbose {
             explain(engine.info());
         }
         if without > 0 && !is_quiet {
             message(&format!(
-                "{name}: {} of weights have no room in memory and are read from the disk again and again; `cachalot \
-                 plan` says what would fit",
+                "{}: {} of weights have no room in memory and are read from the disk again and again; `cachalot plan` \
+                 says what would fit",
+                engine.info().path.display(),
                 decimal(without),
             ));
         }
-        Ok(engine)
     }
+}
+
+/// How far reading is, in words.
+pub(super) fn in_words(so_far: ReadSoFar) -> String {
+    let ReadSoFar { done, total, time } = so_far;
+    let left = time.mul_f64(total.saturating_sub(done) as f64 / done.max(1) as f64);
+    let rate = done as f64 / time.as_secs_f64().max(1e-3);
+    format!("{} of {}, {}/s, {} left", decimal(done), decimal(total), decimal(rate as u64), progress::in_words(left))
 }
 
 fn style() -> ProgressStyle {

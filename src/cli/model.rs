@@ -3,7 +3,7 @@
 use super::loading::LoadOptions;
 use super::output::message;
 use crate::catalog;
-use crate::engine::{self, CacheType, Engine, Routing};
+use crate::engine::{self, CacheType, Engine, Routing, Source};
 use crate::exit::BadInput;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
@@ -78,10 +78,7 @@ impl ModelOptions {
 
     /// Opens the model that is named, or the one that is used where none is.
     pub(super) fn open(&self, model: Option<&Path>, is_quiet: bool) -> anyhow::Result<Engine> {
-        let source = match model {
-            Some(model) => catalog::source(model)?,
-            None => catalog::default_source().ok_or_else(|| BadInput::Argument(NO_MODEL.to_owned()))?,
-        };
+        let source = source(model)?;
         self.compute.load.open(source, &self.engine_options(), is_quiet)
     }
 
@@ -90,8 +87,24 @@ impl ModelOptions {
         self.compute.load.open(catalog::source(model)?, options, quiet)
     }
 
+    /// The same for who shows how far it is in a way of their own, and what there is to [`remark`](Self::remark).
+    pub(super) fn open_watched(&self, model: Option<&Path>, watch: engine::Watch<'_>) -> anyhow::Result<Engine> {
+        Ok(Engine::open_watched(source(model)?, &self.engine_options(), watch)?)
+    }
+
+    pub(super) fn remark(&self, engine: &Engine) {
+        self.compute.load.remark(engine, false);
+    }
+
     pub(super) fn is_verbose(&self) -> bool {
         self.compute.load.is_verbose()
+    }
+}
+
+fn source(model: Option<&Path>) -> anyhow::Result<Source> {
+    match model {
+        Some(model) => Ok(catalog::source(model)?),
+        None => Ok(catalog::default_source().ok_or_else(|| BadInput::Argument(NO_MODEL.to_owned()))?),
     }
 }
 

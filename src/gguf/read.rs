@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Bytes that are read at once, and how many threads do: what disks want that answer many requests at a time.
-const BLOCK: usize = 4 << 20;
+const BLOCK: usize = 1 << 20;
 const THREADS: usize = 8;
 /// Reading past the page cache wants addresses, lengths and places in the file that are multiples of this.
 const SECTOR: usize = 4096;

@@ -21,6 +21,7 @@ mod turn;
 mod view;
 
 use super::conversation::{SystemOptions, family};
+use super::loading::in_words;
 use super::model::ModelOptions;
 use super::output::message;
 use super::sampling::SamplingOptions;
@@ -36,6 +37,7 @@ use settings::{Reasoning, Settings};
 use signals::Signals;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use terminal::{Abilities, aside};
 use turn::Last;
 use view::{Status, View};
@@ -199,8 +201,13 @@ impl Chat {
         let mut status = Status::new(self.abilities);
         let name = model.map_or("the model".to_owned(), |model| model.display().to_string());
         status.show(&format!("opening {name}"));
-        let engine = self.options.open(model, false)?;
-        status.clear();
+        let status = Mutex::new(status);
+        let engine = self.options.open_watched(model, &|so_far| {
+            let text = format!("opening {name}: {}", in_words(so_far));
+            status.lock().unwrap_or_else(PoisonError::into_inner).show(&text);
+        })?;
+        drop(status);
+        self.options.remark(&engine);
         self.family = family(&engine);
         self.settings.sampling = self.sampling.params(&engine)?;
         self.settings
