@@ -290,11 +290,13 @@ fn text(report: &Report) -> String {
         let part = 100.0 * model.resident as f64 / model.bytes.max(1) as f64;
         line("model", format!("{}, {}", model.path.display(), decimal(model.bytes)));
         line("in memory", format!("{} ({part:.0} %)", decimal(model.resident)));
+        // A model in the program has no disk.
+        let Some(disk) = &model.disk else { continue };
         let speed = match model.disk_speed {
             Some(speed) => format!("{:.2} GB/s; the whole model in {:.0} s", speed / 1e9, model.bytes as f64 / speed),
             None => "not measured: --disk does".to_owned(),
         };
-        line("disk", format!("{}: {speed}", model.disk.as_deref().unwrap_or("unknown")));
+        line("disk", format!("{disk}: {speed}"));
     }
     text.push_str(&kernels(measured));
     for Advice { what, command } in &report.advice {

@@ -123,10 +123,12 @@ impl Drop for ReadingBar {
 fn explain(info: &Info) {
     let memory = &info.memory;
     let available = memory.available.map_or_else(|| "unknown".to_owned(), decimal);
-    let place = match info.loading {
-        Loading { copy: true, lock: true, .. } => "copied into memory and locked there",
-        Loading { copy: true, .. } => "copied into memory",
-        Loading { lock: true, .. } => "in the page cache, locked there",
+    let place = match (info.loading, &info.first_file) {
+        (Loading { lock: false, .. }, None) => "in the program",
+        (Loading { lock: true, .. }, None) => "in the program, locked in memory",
+        (Loading { copy: true, lock: true, .. }, _) => "copied into memory and locked there",
+        (Loading { copy: true, .. }, _) => "copied into memory",
+        (Loading { lock: true, .. }, _) => "in the page cache, locked there",
         _ => "in the page cache",
     };
     message(&format!(

@@ -35,11 +35,10 @@ pub fn memory_limit() -> Option<MemoryLimit> {
 /// A file of this process's control group, of the first version's controller or of the second version.
 pub fn cgroup_file(controller: &str, first: &str, second: &str) -> Option<String> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let found = folders(Path::new("/sys/fs/cgroup"), &groups, controller).into_iter().find_map(|(folder, version)| {
+    folders(Path::new("/sys/fs/cgroup"), &groups, controller).into_iter().find_map(|(folder, version)| {
         let name = if version == Version::First { first } else { second };
         fs::read_to_string(folder.join(name)).ok()
-    });
-    found
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

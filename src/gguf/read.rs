@@ -75,12 +75,12 @@ pub(super) fn into(path: &Path, memory: &mut [u8], is_direct: bool, progress: Pr
 fn in_parallel(work: impl Fn() -> std::io::Result<()> + Sync) -> std::io::Result<()> {
     thread::scope(|scope| {
         let readers: Vec<_> = (0..THREADS).map(|_| scope.spawn(&work)).collect();
-        let ended = readers.into_iter().map(|reader| match reader.join() {
-            Ok(result) => result,
-            Err(_) => Err(Error::other("a reading thread ended")),
-        });
         // All are waited for, whichever failed.
-        ended.fold(Ok(()), |all, one| all.and(one))
+        let ended: Vec<std::io::Result<()>> = readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap_or_else(|_| Err(Error::other("a reading thread ended"))))
+            .collect();
+        ended.into_iter().collect()
     })
 }
 

@@ -44,7 +44,7 @@ pub enum SubjectError {
     #[error("{}: {error}", path.display())]
     Config { path: PathBuf, error: ConfigError },
     #[error("{repo} {quant}: {error}")]
-    Headers { repo: String, quant: String, error: OutlineError },
+    Headers { repo: String, quant: String, error: Box<OutlineError> },
     #[error("{name} is not here, and the hub was not asked (--offline)")]
     Offline { name: String },
     #[error("of {model} no quant '{quant}' is known without the hub: these are {known}")]
@@ -100,8 +100,11 @@ impl Subject {
         let (n_files, n_read) = (headers.files.len(), headers.n_read());
         let outline = Outline::of_headers(&beginnings);
         let Headers { repo, quant, revision, .. } = headers;
-        let outline =
-            outline.map_err(|error| SubjectError::Headers { repo: repo.clone(), quant: quant.clone(), error })?;
+        let outline = outline.map_err(|error| SubjectError::Headers {
+            repo: repo.clone(),
+            quant: quant.clone(),
+            error: error.into(),
+        })?;
         let name = reference.model.map(|model| model.title.clone()).or_else(|| outline.name.clone());
         let title = format!("{} {quant}", name.unwrap_or_else(|| repo.clone()));
         let origin = Origin::Hub { repo, quant, revision, n_files, n_read };
