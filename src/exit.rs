@@ -5,7 +5,10 @@ use crate::engine;
 use crate::ggml;
 use crate::gguf;
 use crate::graph;
+use crate::machine::kernels::KernelError;
 use crate::model;
+use crate::placement::CannotPlace;
+use crate::plan::SubjectError;
 use crate::quantize;
 use crate::session::StoreError;
 use crate::tokenizer;
@@ -73,7 +76,10 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             engine::OpenError::Load { error, .. } => Some(of_load(error)),
             engine::OpenError::Tokenizer { .. } | engine::OpenError::Vocabulary { .. } => Some(Exit::Damaged),
             engine::OpenError::Kernels(_) => Some(Exit::Usage),
-            engine::OpenError::Thread(_) => Some(Exit::NoMemory),
+            engine::OpenError::NoRoom { .. }
+            | engine::OpenError::NoRoomForWeights { .. }
+            | engine::OpenError::NotLocked { .. }
+            | engine::OpenError::Thread(_) => Some(Exit::NoMemory),
         };
     }
     if let Some(error) = cause.downcast_ref::<engine::Refused>() {
@@ -125,6 +131,24 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             BadInput::Faulty { .. } => Exit::Damaged,
             BadInput::Unreadable { .. } => Exit::NotFound,
         });
+    }
+    if let Some(error) = cause.downcast_ref::<SubjectError>() {
+        return match error {
+            SubjectError::Gguf(error) => classify(error),
+            SubjectError::Catalog(error) => Some(error.exit()),
+            SubjectError::Config { .. } | SubjectError::Headers { .. } => Some(Exit::Damaged),
+            SubjectError::Offline { .. } | SubjectError::Quant { .. } => Some(Exit::NotFound),
+            SubjectError::Recipe(_) | SubjectError::Header(_) => Some(Exit::Internal),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<KernelError>() {
+        return matches!(error, KernelError::OutOfMemory(_)).then_some(Exit::NoMemory);
+    }
+    if cause.is::<CannotPlace>() {
+        return Some(Exit::Usage);
+    }
+    if cause.is::<DoesNotFit>() {
+        return Some(Exit::NoMemory);
     }
     if let Some(error) = cause.downcast_ref::<quantize::Error>() {
         return of_quantize(error);
@@ -226,6 +250,11 @@ pub struct CannotRun {
     pub program: std::path::PathBuf,
     pub error: std::io::Error,
 }
+
+/// What was planned needs more memory than there is.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not fit: {0}")]
+pub struct DoesNotFit(pub String);
 
 /// Input that a command cannot use.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,9 @@
 //! - `engine`: a loaded model that answers: the token loop, sampler, stop rules.
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
+//! - `placement`: what of a model lies where, and how fast that is; numbers only.
+//! - `machine`: this machine as it measures itself, and those that a file describes.
+//! - `plan`: a model on a machine, before anything is loaded.
 //! - `quality`: how well a text is predicted: perplexity, divergence, saved predictions; numbers only.
 //! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.
 //! - `quantize`: which tensor of a quantised file is stored in which type, and how much its columns matter.
@@ -19,10 +22,11 @@
 //! - `exit`: the exit codes, and which error means which; `last_words`: what is done before the process aborts;
 //!   `text`: file text made fit for a terminal; `files`: files that are replaced whole or not at all, and locks.
 //!
-//! Dependencies only fall: `cli` → `engine`, `session`, `chat`, `catalog`; `engine` → `graph`, `tokenizer`; `session` →
-//! `chat` → `tokenizer` → `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` →
-//! `ggml-sys`. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files,
-//! nowhere else.
+//! Dependencies only fall: `cli` → `plan`, `engine`, `session`, `chat`, `catalog`; `plan` → `machine`, `synth`,
+//! `catalog`; `machine` → `engine`, `placement`; `engine` → `graph`, `tokenizer`; `session` → `chat` → `tokenizer` →
+//! `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `placement` needs
+//! nothing. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere
+//! else.
 
 pub mod catalog;
 pub mod chat;
@@ -35,7 +39,10 @@ pub mod ggml;
 pub mod gguf;
 pub mod graph;
 pub mod last_words;
+pub mod machine;
 pub mod model;
+pub mod placement;
+pub mod plan;
 pub mod quality;
 pub mod quantize;
 pub mod session;

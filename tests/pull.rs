@@ -381,17 +381,31 @@ fn two_at_once_do_not_meet() {
 
 #[test]
 fn what_hugging_faces_own_tools_have_is_not_fetched_again() {
+    for (variable, value, hub) in
+        [("LANG", "C", ".cache/huggingface/hub"), ("HF_HOME", "hf", "hf/hub"), ("HF_HUB_CACHE", "cache", "cache")]
+    {
+        let home = Home::new();
+        let blobs = home.path().join(hub).join("models--tester--Tiny-GGUF/blobs");
+        fs::create_dir_all(&blobs).unwrap();
+        let bytes = home.hub.ways().files[FIRST].clone();
+        fs::write(blobs.join(support::hub::sha256(&bytes)), &bytes).unwrap();
+        // One of the right name and size that is something else.
+        let other = home.hub.ways().files[SECOND].clone();
+        fs::write(blobs.join(support::hub::sha256(&other)), noise(other.len(), 9)).unwrap();
+        let value = if variable == "LANG" { PathBuf::from(value) } else { home.path().join(value) };
+        let ended = run(home.hub.cachalot(home.path(), &["pull", NAME]).env(variable, value));
+        assert_eq!((ended.code, home.whole_files()), (Some(0), 2), "{variable}: {ended:?}");
+        let requests = home.hub.requests();
+        let is_of_second = |request: &support::hub::Request| !request.is_data || request.path.contains("00002-of");
+        assert!(requests.iter().all(is_of_second), "{variable}: {requests:?}");
+    }
+}
+
+#[test]
+fn redirects_without_an_end_are_an_end() {
     let home = Home::new();
-    let blobs = home.path().join(".cache/huggingface/hub/models--tester--Tiny-GGUF/blobs");
-    fs::create_dir_all(&blobs).unwrap();
-    let bytes = home.hub.ways().files[FIRST].clone();
-    fs::write(blobs.join(support::hub::sha256(&bytes)), &bytes).unwrap();
-    // One of the right name and size that is something else.
-    let other = home.hub.ways().files[SECOND].clone();
-    fs::write(blobs.join(support::hub::sha256(&other)), noise(other.len(), 9)).unwrap();
-    home.pulls();
-    let requests = home.hub.requests();
-    assert!(requests.iter().all(|request| !request.is_data || request.path.contains("00002-of")), "{requests:?}");
+    home.hub.ways().redirects_to_itself = true;
+    home.fails(&["pull", NAME], 65, "redirects without an end");
 }
 
 #[test]
@@ -412,6 +426,7 @@ fn list_says_what_is_here() {
     let json: serde_json::Value = serde_json::from_str(&home.run(&["list", "--json"]).stdout).unwrap();
     let json = &json["models"];
     assert_eq!((&json[0]["name"], &json[0]["default"]), (&"demo".into(), &true.into()));
+    assert!(json[0]["bytes"].as_u64().is_some_and(|bytes| bytes > 1_000_000), "{json}");
     assert_eq!((&json[1]["complete"], &json[1]["default"]), (&true.into(), &false.into()));
     assert_eq!(json[2]["complete"], false);
     assert_eq!(json[2]["bytes"], 1_000_001);

@@ -3,6 +3,7 @@
 //! - `models`: what is known of each; `sampling`: how to sample them.
 //! - [`Reference`]: what a user means by a name. [`source`]: from that, or a path, to what can be opened.
 //! - [`Store`]: the folder of models. [`Plan`]: brings files there, from the [`Hub`]; [`verify`] looks after them.
+//! - `sizes` and [`Headers`]: enough of a model to plan for it, without its files.
 //!
 //! Knows no sampler, no engine, and no terminal.
 
@@ -10,6 +11,7 @@ mod demo;
 mod error;
 mod fetch;
 mod hash;
+mod headers;
 mod hub;
 mod models;
 mod parts;
@@ -19,16 +21,19 @@ mod quant;
 mod receive;
 mod reference;
 mod sampling;
+mod sizes;
 mod store;
 mod verify;
 
 pub use error::Error;
 pub use fetch::Event;
+pub use headers::Headers;
 pub use hub::Hub;
 pub use models::{Files, Layout, Model, Quant, models, users_path};
 pub use pull::{MAIN, Plan};
 pub use reference::{Reference, Repo};
 pub use sampling::{SamplingDefaults, sampling_for};
+pub use sizes::Size;
 pub use store::{FOLDER_VARIABLE, Manifest, Pulled, PulledFile, Store};
 pub use verify::{Finding, reopen, verify};
 

@@ -186,7 +186,7 @@ impl<'h> Plan<'h> {
 }
 
 /// The first repository that has what is wanted.
-fn find(hub: &Hub, reference: &Reference, revision: &str) -> Result<(Repo, String, Set), Error> {
+pub(super) fn find(hub: &Hub, reference: &Reference, revision: &str) -> Result<(Repo, String, Set), Error> {
     let mut first = None;
     for repo in &reference.repos {
         let found = hub.commit(repo, revision).and_then(|commit| {

@@ -34,7 +34,7 @@ pub(super) struct AnswerOptions {
 impl AnswerOptions {
     /// Opens the model, and says what of it may surprise.
     pub(super) fn open(&self) -> anyhow::Result<Engine> {
-        let engine = self.options.open(self.model.as_deref())?;
+        let engine = self.options.open(self.model.as_deref(), self.quiet)?;
         if !self.quiet {
             remarks(&engine);
         }

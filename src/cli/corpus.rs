@@ -3,7 +3,6 @@
 use super::input::Input;
 use super::model::ModelOptions;
 use super::output::message;
-use crate::catalog;
 use crate::engine::Engine;
 use crate::exit::BadInput;
 use crate::quality::Cut;
@@ -53,7 +52,7 @@ impl CorpusOptions {
     pub(super) fn open(&self, length: usize) -> anyhow::Result<Engine> {
         let mut options = self.options.engine_options();
         options.n_ctx = Some(length);
-        let engine = Engine::open(catalog::source(&self.model)?, &options)?;
+        let engine = self.options.open_with(&self.model, &options, self.quiet)?;
         let trained = engine.info().n_ctx_train;
         if length > trained && !self.quiet {
             message(&format!("chunks of {length} tokens are longer than the {trained} that the model was made for"));

@@ -4,6 +4,7 @@
 
 use super::constraint::explain;
 use super::interrupt;
+use super::loading::ReadingBar;
 use super::output::reader_is_gone;
 use crate::chat::{self, Prompt};
 use crate::engine::{Engine, Event, FinishReason, Finished, Piece, Progress, Request};
@@ -29,7 +30,7 @@ pub(super) fn generate(
     let canceller = generation.canceller();
     let _guard = interrupt::guard(move || canceller.cancel());
     let mut parser = prompt.parser();
-    let status = Status::new(quiet);
+    let mut status = Status::new(quiet, ReadingBar::new(engine, quiet));
     status.show(Progress { done: 0, cached: 0, total });
     let ended = loop {
         match generation.next_event() {
@@ -91,30 +92,35 @@ pub(super) fn summary(finished: &Finished) -> String {
     )
 }
 
-/// How far the prompt is, on a terminal.
-struct Status(Option<ProgressBar>);
+/// How far the prompt is, on a terminal; and before that, how far the model's files are that are read.
+struct Status {
+    bar: Option<ProgressBar>,
+    reading: Option<ReadingBar>,
+}
 
 impl Status {
-    fn new(quiet: bool) -> Status {
+    fn new(quiet: bool, reading: Option<ReadingBar>) -> Status {
         let is_shown = !quiet && io::stderr().is_terminal();
-        Status(is_shown.then(|| {
+        let bar = is_shown.then(|| {
             let bar = ProgressBar::new(1);
             if let Ok(style) = ProgressStyle::with_template("prompt {bar:30} {pos}/{len} tokens, {eta} left") {
                 bar.set_style(style);
             }
             bar
-        }))
+        });
+        Status { bar, reading }
     }
 
     fn show(&self, progress: Progress) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = self.bar.as_ref().filter(|_| self.reading.as_ref().is_none_or(ReadingBar::is_over)) {
             bar.set_length(progress.total as u64);
             bar.set_position(progress.done as u64);
         }
     }
 
-    fn clear(&self) {
-        if let Some(bar) = &self.0 {
+    fn clear(&mut self) {
+        self.reading = None;
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

@@ -4,7 +4,7 @@ use super::named::FolderOption;
 use super::output::{Table, answer, json, message};
 use super::settings::Settings;
 use super::size;
-use crate::catalog::{Model, Pulled, default_name, embedded, models, source};
+use crate::catalog::{Model, Pulled, Quant, default_name, embedded, models, source};
 use crate::engine::Source;
 use crate::text::Escaped;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     let is_default = |pulled: &Pulled| matches!(&source, Some(Source::Path(path)) if *path == pulled.first());
     let is_embedded_default = |own: &Source| source.as_ref().is_some_and(|source| source.name() == own.name());
     if args.json {
-        let carried = embedded().map(|(model, own)| embedded_object(model, is_embedded_default(&own)));
+        let carried = embedded().map(|(model, own)| embedded_object(model, &own, is_embedded_default(&own)));
         let pulled = here.iter().map(|pulled| object(pulled, is_default(pulled)));
         let models: Vec<Value> = carried.chain(pulled).collect();
         return Ok(json(&json!({ "default": default, "models": models }))?);
@@ -64,7 +64,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     let named = |name: String, is_default: bool| if is_default { format!("{name} (default)") } else { name };
     for (model, own) in embedded() {
         let name = named(model.name.clone(), is_embedded_default(&own));
-        table.row([name, String::new(), "in the program".to_owned(), String::new()]);
+        table.row([
+            name,
+            own.embedded_bytes().map_or_else(String::new, size::binary),
+            "in the program".to_owned(),
+            String::new(),
+        ]);
     }
     for pulled in &here {
         let (name, path) = (named(pulled.name(), is_default(pulled)), pulled.first().display().to_string());
@@ -106,8 +111,9 @@ fn object(pulled: &Pulled, is_default: bool) -> Value {
     })
 }
 
-fn embedded_object(model: &Model, is_default: bool) -> Value {
-    json!({ "name": model.name, "default": is_default, "embedded": true, "complete": true })
+fn embedded_object(model: &Model, own: &Source, is_default: bool) -> Value {
+    let (name, bytes) = (&model.name, own.embedded_bytes());
+    json!({ "name": name, "default": is_default, "embedded": true, "bytes": bytes, "bytes_here": bytes, "complete": true })
 }
 
 fn known(as_json: bool) -> anyhow::Result<()> {
@@ -122,11 +128,16 @@ fn known(as_json: bool) -> anyhow::Result<()> {
             _ if model.embedded => "in the program".to_owned(),
             None => "pull hf:OWNER/REPO:QUANT".to_owned(),
             Some(files) if files.quants.is_empty() => format!("see {}", files.repo),
-            Some(files) => files.quants.iter().map(|quant| quant.name.as_str()).collect::<Vec<_>>().join(", "),
+            Some(files) => files.quants.iter().map(quant).collect::<Vec<_>>().join(", "),
         };
         table.row([model.name.clone(), billions(model.parameters), billions(model.active), quants]);
     }
     Ok(answer(table.render("").as_bytes())?)
+}
+
+/// With its size, where that is known.
+fn quant(quant: &Quant) -> String {
+    quant.gb.map_or_else(|| quant.name.clone(), |gb| format!("{} ({gb:.0} GB)", quant.name))
 }
 
 fn known_object(model: &Model) -> Value {
@@ -148,6 +159,7 @@ fn known_object(model: &Model) -> Value {
             "quants": files.quants.iter().map(|quant| json!({
                 "name": quant.name,
                 "gb": quant.gb,
+                "bytes": quant.bytes(),
                 "bits": quant.bits,
                 "recommended": quant.recommended,
             })).collect::<Vec<_>>(),

@@ -4,8 +4,7 @@ use super::input::Input;
 use super::interrupt::guard_job;
 use super::model::ModelOptions;
 use super::new_file::NewFile;
-use crate::catalog;
-use crate::engine::{Engine, Forward, Refused, Seq, StepError, Token};
+use crate::engine::{Forward, Refused, Seq, StepError, Token};
 use crate::exit::{BadInput, CannotWrite};
 use safetensors::tensor::{Dtype, TensorView};
 use std::io::Write;
@@ -85,7 +84,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut options = args.options.engine_options();
     options.exact = args.exact;
     options.n_ctx.get_or_insert(ids.len());
-    let engine = Engine::open(catalog::source(&args.model)?, &options)?;
+    let engine = args.options.open_with(&args.model, &options, true)?;
     let n_vocab = engine.info().n_vocab;
     if let Some(id) = ids.iter().find(|id| **id as usize >= n_vocab) {
         let fault = format!("the token id {id} is not in the vocabulary of {n_vocab}");

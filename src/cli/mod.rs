@@ -12,6 +12,7 @@ mod constraint;
 mod conversation;
 mod corpus;
 mod detokenize;
+mod doctor;
 mod file_edit;
 mod fim;
 mod generate;
@@ -20,6 +21,7 @@ mod input;
 mod inspect;
 mod interrupt;
 mod list;
+mod loading;
 mod logits;
 mod manual;
 mod model;
@@ -28,6 +30,7 @@ mod nearest;
 mod new_file;
 mod output;
 mod perplexity;
+mod plan;
 mod progress;
 mod prompt;
 mod pull;
@@ -85,6 +88,8 @@ enum Command {
     Quantize(quantize::Args),
     Imatrix(imatrix::Args),
     Bench(bench::Args),
+    Plan(plan::Args),
+    Doctor(doctor::Args),
     Perplexity(perplexity::Args),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
@@ -224,6 +229,8 @@ fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Quantize(args) => quantize::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Sessions(args) => sessions::run(&args),
         Command::TemplateCheck(_) => template_check::run(),

@@ -1,8 +1,9 @@
 //! The options with which a model is opened, which several commands have.
 
+use super::loading::LoadOptions;
 use super::output::message;
 use crate::catalog;
-use crate::engine::{self, CacheType, Engine, Routing};
+use crate::engine::{self, CacheType, Engine, Routing, Source};
 use crate::exit::BadInput;
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
@@ -37,10 +38,12 @@ pub(super) struct ComputeOptions {
     /// Attention with all its scores in memory
     #[arg(long)]
     no_flash_attention: bool,
+    #[command(flatten)]
+    pub(super) load: LoadOptions,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum CacheTypeArg {
+pub(super) enum CacheTypeArg {
     F32,
     F16,
     Bf16,
@@ -48,6 +51,18 @@ enum CacheTypeArg {
     Q8_0,
     #[value(name = "q4_0")]
     Q4_0,
+}
+
+impl From<CacheTypeArg> for CacheType {
+    fn from(ty: CacheTypeArg) -> CacheType {
+        match ty {
+            CacheTypeArg::F32 => CacheType::F32,
+            CacheTypeArg::F16 => CacheType::F16,
+            CacheTypeArg::Bf16 => CacheType::Bf16,
+            CacheTypeArg::Q8_0 => CacheType::Q8_0,
+            CacheTypeArg::Q4_0 => CacheType::Q4_0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -62,12 +77,34 @@ impl ModelOptions {
     }
 
     /// Opens the model that is named, or the one that is used where none is.
-    pub(super) fn open(&self, model: Option<&Path>) -> anyhow::Result<Engine> {
-        let source = match model {
-            Some(model) => catalog::source(model)?,
-            None => catalog::default_source().ok_or_else(|| BadInput::Argument(NO_MODEL.to_owned()))?,
-        };
-        Ok(Engine::open(source, &self.engine_options())?)
+    pub(super) fn open(&self, model: Option<&Path>, is_quiet: bool) -> anyhow::Result<Engine> {
+        let source = source(model)?;
+        self.compute.load.open(source, &self.engine_options(), is_quiet)
+    }
+
+    /// Opens a model with other options than [`engine_options`](Self::engine_options) has.
+    pub(super) fn open_with(&self, model: &Path, options: &engine::Options, quiet: bool) -> anyhow::Result<Engine> {
+        self.compute.load.open(catalog::source(model)?, options, quiet)
+    }
+
+    /// The same for who shows how far it is in a way of their own, and what there is to [`remark`](Self::remark).
+    pub(super) fn open_watched(&self, model: Option<&Path>, watch: engine::Watch<'_>) -> anyhow::Result<Engine> {
+        Ok(Engine::open_watched(source(model)?, &self.engine_options(), watch)?)
+    }
+
+    pub(super) fn remark(&self, engine: &Engine) {
+        self.compute.load.remark(engine, false);
+    }
+
+    pub(super) fn is_verbose(&self) -> bool {
+        self.compute.load.is_verbose()
+    }
+}
+
+fn source(model: Option<&Path>) -> anyhow::Result<Source> {
+    match model {
+        Some(model) => Ok(catalog::source(model)?),
+        None => Ok(catalog::default_source().ok_or_else(|| BadInput::Argument(NO_MODEL.to_owned()))?),
     }
 }
 
@@ -78,19 +115,14 @@ impl ComputeOptions {
             n_batch: self.batch,
             n_threads: self.threads,
             n_parallel: None,
-            cache_type: match self.cache_type {
-                CacheTypeArg::F32 => CacheType::F32,
-                CacheTypeArg::F16 => CacheType::F16,
-                CacheTypeArg::Bf16 => CacheType::Bf16,
-                CacheTypeArg::Q8_0 => CacheType::Q8_0,
-                CacheTypeArg::Q4_0 => CacheType::Q4_0,
-            },
+            cache_type: self.cache_type.into(),
             routing: match self.routing {
                 RoutingArg::Deepseek => Routing::DeepSeek,
                 RoutingArg::Plain => Routing::Plain,
             },
             no_flash_attention: self.no_flash_attention,
             exact: false,
+            loading: self.load.loading(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! is used again where a prompt begins in the same way.
 //!
 //! - `worker`: the token loop; `slots`: which sequence a request gets; `answer`: tokens to text.
+//! - `memory`: whether there is room, of what is `available`; `loading`: how weights come into memory.
 //! - `snapshot`: what is cached, out of the program and back.
 //! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
 //! - `constraint`: what an answer must look like, by a schema or a grammar.
@@ -13,8 +14,11 @@
 //! This room knows no HTTP and no terminal.
 
 mod answer;
+mod available;
 pub mod bench;
 mod constraint;
+mod loading;
+mod memory;
 mod request;
 pub mod sampler;
 mod slots;
@@ -24,9 +28,14 @@ mod threads;
 mod worker;
 
 pub use crate::gguf::Source;
+pub use crate::gguf::read_through;
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Token};
 pub use crate::model::{Fingerprint, Traffic};
+pub use available::{MemoryLimit, available_bytes, cgroup_file, memory_limit};
 pub use constraint::{Constraint, ConstraintError, Grammar};
+use loading::Reading;
+pub use loading::{Loading, NotLocked, ReadSoFar, ReadingState, Watch};
+pub use memory::{Memory, NoRoom, NoRoomForWeights};
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
 pub use snapshot::{Exported, Imported, SnapshotError};
 pub use threads::{logical_cores, physical_cores};
@@ -66,6 +75,7 @@ pub struct Options {
     pub no_flash_attention: bool,
     /// F32 cache, no flash attention, ggml's reference paths.
     pub exact: bool,
+    pub loading: Loading,
 }
 
 impl Options {
@@ -99,6 +109,8 @@ pub struct Info {
     pub flash_attention: bool,
     /// Bytes of the model's files.
     pub n_bytes: u64,
+    pub memory: Memory,
+    pub loading: Loading,
     /// Bytes of weights that one token reads.
     pub traffic: Traffic,
     /// Bytes of cache that one token takes.
@@ -119,6 +131,12 @@ pub enum OpenError {
     Vocabulary { path: PathBuf, n_tokens: usize, n_vocab: usize },
     #[error(transparent)]
     Kernels(#[from] IsaError),
+    #[error("{}: {error}", path.display())]
+    NoRoom { path: PathBuf, error: NoRoom },
+    #[error("{}: {error}", path.display())]
+    NoRoomForWeights { path: PathBuf, error: NoRoomForWeights },
+    #[error("{}: {error}", path.display())]
+    NotLocked { path: PathBuf, error: NotLocked },
     #[error("the engine's thread could not be started: {0}")]
     Thread(std::io::Error),
 }
@@ -132,15 +150,31 @@ pub struct Engine {
     stop: Arc<AtomicBool>,
     /// Made when the first constraint comes: with a large vocabulary it takes a moment.
     grammars: OnceLock<Result<Grammars, ConstraintError>>,
+    reading: Option<Reading>,
 }
 
 impl Engine {
     pub fn open(source: impl Into<Source>, options: &Options) -> Result<Engine, OpenError> {
+        Engine::open_watched(source, options, &|_| ())
+    }
+
+    /// Opens a model; `watch` is told how far that is where its weights are read before it is open.
+    pub fn open_watched(source: impl Into<Source>, options: &Options, watch: Watch<'_>) -> Result<Engine, OpenError> {
         let source = source.into();
         let path = source.path();
-        let gguf = Arc::new(Gguf::open(&source)?);
+        let mut gguf = Gguf::open(&source)?;
         let in_file = |error| OpenError::Load { path: path.to_owned(), error };
-        let forward = load(&gguf, options, Isa::chosen()?).map_err(in_file)?;
+        let isa = Isa::chosen()?;
+        let graph_options = settle(&gguf, options, isa).map_err(|error| match error {
+            SettleError::Load(error) => in_file(error),
+            SettleError::NoRoom(error) => OpenError::NoRoom { path: path.to_owned(), error },
+        })?;
+        let config = Config::read(gguf.metadata()).map_err(|error| in_file(error.into()))?;
+        let memory = Memory::of(&gguf, &config, &graph_options);
+        options.loading.begin(&mut gguf, path, &memory, watch)?;
+        let gguf = Arc::new(gguf);
+        let reading = options.loading.read_ahead(&gguf, &memory);
+        let forward = Forward::load(&gguf, graph_options).map_err(in_file)?;
         let of_tokenizer = |error| OpenError::Tokenizer { path: path.to_owned(), error };
         let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata()).map_err(of_tokenizer)?);
         let (n_tokens, n_vocab) = (tokenizer.n_tokens(), forward.n_vocab());
@@ -168,6 +202,8 @@ impl Engine {
             routing: forward.options().routing,
             flash_attention: forward.options().flash_attention,
             n_bytes: gguf.n_bytes(),
+            memory,
+            loading: options.loading,
             traffic: traffic(&gguf, &forward),
             cached_bytes_per_token: forward.cached_bytes_per_token() as u64,
             unused_tensors: forward.unused_tensors().to_vec(),
@@ -178,11 +214,16 @@ impl Engine {
         let builder = std::thread::Builder::new().name("engine".to_owned());
         let thread = builder.spawn(move || worker.run(&receiver)).map_err(OpenError::Thread)?;
         let commands = Some(commands);
-        Ok(Engine { commands, thread: Some(thread), tokenizer, info, stop, grammars: OnceLock::new() })
+        Ok(Engine { commands, thread: Some(thread), tokenizer, info, stop, grammars: OnceLock::new(), reading })
     }
 
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// How far the files are that are read ahead; `None` where nothing is.
+    pub fn reading(&self) -> Option<ReadingState> {
+        Some(self.reading.as_ref()?.state())
     }
 
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
@@ -262,6 +303,26 @@ impl Drop for Engine {
     }
 }
 
+/// How much of a model is in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResidentPages {
+    /// The model's files; none of an embedded one.
+    pub files: Vec<PathBuf>,
+    pub bytes: u64,
+    pub resident: u64,
+}
+
+/// How much of a model is in memory now. Nothing of its data is read for that.
+pub fn resident(source: impl Into<Source>) -> Result<ResidentPages, gguf::Error> {
+    let source = source.into();
+    let gguf = Gguf::open(&source)?;
+    let files = match source {
+        Source::Path(_) => gguf.shards().iter().map(|shard| shard.path().to_owned()).collect(),
+        Source::Embedded { .. } => Vec::new(),
+    };
+    Ok(ResidentPages { files, bytes: gguf.n_bytes(), resident: gguf.n_resident_bytes() })
+}
+
 /// The context that a model was made for, from its header alone.
 pub fn trained_context(source: impl Into<Source>) -> Result<usize, OpenError> {
     let source = source.into();
@@ -275,9 +336,15 @@ fn traffic(gguf: &Gguf, forward: &Forward) -> Traffic {
     Traffic::of(&tensors, forward.config())
 }
 
-fn load(gguf: &Arc<Gguf>, options: &Options, isa: Isa) -> Result<Forward, LoadError> {
-    let n_ctx_train = Config::read(gguf.metadata())?.n_ctx_train;
-    let n_ctx = options.n_ctx.unwrap_or(n_ctx_train.min(Options::DEFAULT_CONTEXT));
+enum SettleError {
+    Load(LoadError),
+    NoRoom(NoRoom),
+}
+
+/// What is not said is found out; a context for which there is no memory is refused.
+fn settle(gguf: &Gguf, options: &Options, isa: Isa) -> Result<graph::Options, SettleError> {
+    let config = Config::read(gguf.metadata()).map_err(|error| SettleError::Load(error.into()))?;
+    let n_ctx = options.n_ctx.unwrap_or(config.n_ctx_train.min(Options::DEFAULT_CONTEXT));
     // More threads than the machine runs at once wait for each other at every step.
     let n_threads = options.n_threads.unwrap_or_else(physical_cores).clamp(1, logical_cores());
     let mut graph = graph::Options {
@@ -288,7 +355,9 @@ fn load(gguf: &Arc<Gguf>, options: &Options, isa: Isa) -> Result<Forward, LoadEr
         ..graph::Options::new(n_ctx, n_threads)
     };
     graph.n_batch = options.n_batch.unwrap_or(graph.n_batch);
-    Forward::load(gguf, if options.exact { graph.exact() } else { graph })
+    let mut graph = if options.exact { graph.exact() } else { graph };
+    graph.n_ctx = memory::context(gguf, &config, &graph, options.asks_for_context()).map_err(SettleError::NoRoom)?;
+    Ok(graph)
 }
 
 /// The engine ended before its time: an internal error.

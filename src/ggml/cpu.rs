@@ -16,6 +16,14 @@ pub fn check() -> Result<(), MissingFeatures> {
     missing(ggml_sys::CPU_FEATURES, has_feature)
 }
 
+/// Instruction sets that this CPU has, that kernels are written for, and that the binary does not use.
+pub fn unused() -> Vec<&'static str> {
+    const MATTER: [&str; 9] =
+        ["avx2", "avx512f", "avx512vnni", "avx512bf16", "avxvnni", "amx-int8", "dotprod", "i8mm", "sve"];
+    let used: Vec<&str> = ggml_sys::CPU_FEATURES.split(',').collect();
+    MATTER.into_iter().filter(|feature| has_feature(feature) && !used.contains(feature)).collect()
+}
+
 fn missing(required: &'static str, has: impl Fn(&str) -> bool) -> Result<(), MissingFeatures> {
     let missing: Vec<_> = required.split(',').filter(|feature| !feature.is_empty() && !has(feature)).collect();
     if missing.is_empty() { Ok(()) } else { Err(MissingFeatures(missing)) }

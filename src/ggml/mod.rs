@@ -24,7 +24,7 @@ mod tests;
 pub(crate) use abort::fail_an_assertion;
 pub use abort::install as install_abort_handler;
 pub use checks::computes;
-pub use cpu::{MissingFeatures, check as check_cpu};
+pub use cpu::{MissingFeatures, check as check_cpu, unused as unused_features};
 pub use cpu_backend::{ComputeError, Cpu, Element};
 pub use custom::{Operand, Share, Shared, Word, Work};
 pub use dequant::{DequantizeError, dequantize};

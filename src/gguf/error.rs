@@ -61,6 +61,13 @@ pub struct Damage {
 
 impl std::error::Error for Damage {}
 
+impl Damage {
+    /// Whether bytes were missing, as in the beginning of a file that has more.
+    pub fn is_too_short(&self) -> bool {
+        matches!(self.fault, Fault::Truncated { .. } | Fault::Empty)
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {

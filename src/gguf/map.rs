@@ -14,8 +14,8 @@
 #![allow(unsafe_code)]
 
 use super::error::{Error, Problem};
-use super::sigbus;
-use memmap2::{Advice, Mmap};
+use super::{read, sigbus};
+use memmap2::{Advice, Mmap, MmapMut};
 use std::fs::{File, FileType, OpenOptions};
 use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -54,6 +54,80 @@ impl Map {
         match self {
             Map::File { mmap, .. } => mmap.as_deref().unwrap_or_default(),
             Map::Embedded(bytes) => bytes,
+        }
+    }
+
+    /// Bytes that are in memory, in whole pages; all of what is a part of the program. What the system does not say
+    /// counts as absent.
+    pub(super) fn resident(&self) -> u64 {
+        self.resident_of(0..self.bytes().len())
+    }
+
+    fn resident_of(&self, part: Range<usize>) -> u64 {
+        let mmap = match self {
+            Map::File { mmap: Some(mmap), .. } => mmap,
+            Map::File { mmap: None, .. } => return 0,
+            Map::Embedded(_) => return part.len() as u64,
+        };
+        let page = rustix::param::page_size();
+        let part = part.start / page * page..part.end.min(mmap.len());
+        // A byte a page; in pieces, for a map of 400 GB has 100 million pages.
+        const PAGES: usize = 1 << 20;
+        let mut present = vec![0u8; PAGES.min(part.len().div_ceil(page))];
+        let mut n_pages = 0;
+        for start in part.clone().step_by(PAGES * page) {
+            let len = (PAGES * page).min(part.end - start);
+            // SAFETY: the range lies in the mapping, which `self` keeps, and begins at a page of it; `present` has a
+            // byte for each page of the range. Nothing but these bytes is written.
+            let status = unsafe {
+                let address = mmap.as_ptr().add(start).cast_mut().cast::<libc::c_void>();
+                libc::mincore(address, len, present.as_mut_ptr())
+            };
+            if status == 0 {
+                n_pages += present.iter().take(len.div_ceil(page)).filter(|byte| **byte & 1 == 1).count();
+            }
+        }
+        ((n_pages * page) as u64).min(part.len() as u64)
+    }
+
+    /// Reads what of the file is not in memory into the page cache, and puts it into the page table, so that no later
+    /// access waits; what is there is left alone.
+    pub(super) fn fill(&self, path: &Path, progress: read::Progress<'_>) -> std::io::Result<()> {
+        let Map::File { mmap: Some(mmap), .. } = self else { return Ok(()) };
+        let part = |block: &Range<u64>| block.start as usize..block.end as usize;
+        let is_there = |block: &Range<u64>| self.resident_of(part(block)) == block.end - block.start;
+        let done = |block: &Range<u64>| {
+            let range = part(block);
+            // Advice that kernels before 5.14 do not know; the pages are found at the first access then.
+            let _ = mmap.advise_range(Advice::PopulateRead, range.start, range.len());
+            progress(block.end - block.start)
+        };
+        read::through(&File::open(path)?, 0..mmap.len() as u64, is_there, done)
+    }
+
+    /// Reads the file into memory of the process's own, in place of the mapping. The first `n_checked` bytes must be
+    /// what was mapped: a file that was exchanged meanwhile is another one.
+    pub(super) fn copy(&mut self, path: &Path, n_checked: u64, progress: read::Progress<'_>) -> std::io::Result<()> {
+        let Map::File { mmap: Some(mmap), .. } = self else { return Ok(()) };
+        let mut memory = MmapMut::map_anon(mmap.len())?;
+        // What is in the page cache comes fastest from there; what is not need not be in memory twice.
+        let is_direct = self.resident() < self.bytes().len() as u64 / 2;
+        read::into(path, &mut memory, is_direct, progress)?;
+        let checked = ..usize::try_from(n_checked).unwrap_or(usize::MAX);
+        if memory.get(checked) != self.bytes().get(checked) {
+            return Err(std::io::Error::other("the file was changed while it was read"));
+        }
+        *self = Map::File { _watch: None, mmap: Some(memory.make_read_only()?) };
+        Ok(())
+    }
+
+    /// Keeps the system from taking the memory back.
+    pub(super) fn lock(&self) -> std::io::Result<()> {
+        let bytes = self.bytes();
+        // SAFETY: the range is that of a live slice; locking changes nothing of its content.
+        match unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
         }
     }
 

@@ -11,6 +11,7 @@ mod encode;
 mod error;
 mod map;
 mod parse;
+mod read;
 mod sigbus;
 mod split;
 mod types;
@@ -20,6 +21,7 @@ mod write;
 pub use encode::Encode;
 pub use error::{Damage, Error, Fault, MetadataError, Place, Problem, SplitFault};
 pub use parse::{Header, MAX_ARRAY, MAX_STRING, MAX_TENSOR_NAME, TensorInfo};
+pub use read::{Progress as ReadProgress, through as read_through};
 pub use sigbus::install as install_sigbus_handler;
 pub use split::{MAX_SHARDS, Shard};
 pub use types::{Shape, TensorType};
@@ -44,6 +46,14 @@ impl Source {
     /// What to call it.
     pub fn name(&self) -> Cow<'_, str> {
         self.path().to_string_lossy()
+    }
+
+    /// How large an embedded one is.
+    pub fn embedded_bytes(&self) -> Option<u64> {
+        match self {
+            Source::Path(_) => None,
+            Source::Embedded { bytes, .. } => Some(bytes.len() as u64),
+        }
     }
 
     /// Its path; of an embedded one its name.
@@ -123,6 +133,32 @@ impl Gguf {
     /// Bytes of all files together.
     pub fn n_bytes(&self) -> u64 {
         self.shards.iter().map(Shard::len).sum()
+    }
+
+    /// Bytes of all files together that are in memory.
+    pub fn n_resident_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.map.resident()).sum()
+    }
+
+    /// Reads what of the files is not in memory, one behind the other, so that it is when it is needed.
+    pub fn fill(&self, progress: ReadProgress<'_>) -> Result<(), Error> {
+        self.shards.iter().try_for_each(|shard| {
+            let filled = shard.map.fill(&shard.path, progress);
+            filled.map_err(|error| Error::new(&shard.path, Problem::Unreadable(error)))
+        })
+    }
+
+    /// Copies the files into memory of the process's own, which no change of the files can reach.
+    pub fn copy(&mut self, progress: ReadProgress<'_>) -> Result<(), Error> {
+        self.shards.iter_mut().try_for_each(|shard| {
+            let copied = shard.map.copy(&shard.path, shard.header.data_start(), progress);
+            copied.map_err(|error| Error::new(&shard.path, Problem::Unreadable(error)))
+        })
+    }
+
+    /// Keeps the system from taking memory with the model in it back.
+    pub fn lock(&self) -> std::io::Result<()> {
+        self.shards.iter().try_for_each(|shard| shard.map.lock())
     }
 
     /// All tensors, shard by shard, in the order of the files' tables.

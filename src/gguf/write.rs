@@ -192,6 +192,16 @@ impl Writer {
         Ok(output)
     }
 
+    /// The beginning of the file that the model would be in, unsplit: everything before the data; and how long
+    /// the file would be.
+    pub fn outline(&self) -> (Vec<u8>, u64) {
+        let header = self.header(&self.tensors, None);
+        let align = u64::from(self.alignment);
+        let data: u64 = self.tensors.iter().map(|tensor| tensor.len.next_multiple_of(align)).sum();
+        let len = header.len() as u64 + data;
+        (header, len)
+    }
+
     /// The files that the model will be in.
     pub fn targets(&self, path: &Path, split: Split) -> Result<Vec<PathBuf>, WriteError> {
         match self.groups(split).len() as u64 {

@@ -42,6 +42,12 @@ impl CacheType {
         }
     }
 
+    /// Bytes that a token takes in one layer's cache, if it can be stored so.
+    pub fn row_bytes(self, config: &Config) -> u64 {
+        let ty = self.tensor_type();
+        (config.n_cached() as u64).div_ceil(ty.block_len()) * ty.block_bytes()
+    }
+
     /// Whether rows of this model can be stored so: the latent vector and the key are whole blocks.
     pub fn fits(self, config: &Config) -> bool {
         let block = self.tensor_type().block_len();

@@ -137,7 +137,7 @@ pub struct Fault {
 const MIN_UNABSORBED_TOKENS: usize = 256;
 
 /// Unless they take more memory than this.
-const MAX_EXPANDED_BYTES: usize = 3 << 30;
+pub(super) const MAX_EXPANDED_BYTES: usize = 3 << 30;
 
 /// A loaded model with its cache.
 pub struct Forward {

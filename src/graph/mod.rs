@@ -2,7 +2,7 @@
 //!
 //! `step` lays the layers, `attention` and `feed_forward` are what is in one, `router` chooses experts, `observe`
 //! measures what goes into matrices. `cells` and `cache` keep what was computed for earlier tokens, `rows` takes
-//! it out and puts it back. `forward` is all of it behind one door: tokens in, logits out.
+//! it out and puts it back. `scratch` says beforehand how much memory a step takes. `forward` is all of it behind one door: tokens in, logits out.
 
 mod attention;
 mod cache;
@@ -12,6 +12,7 @@ mod forward;
 mod observe;
 mod router;
 mod rows;
+mod scratch;
 mod step;
 
 pub use cache::CacheType;
@@ -20,3 +21,4 @@ pub use forward::{Absorb, Fault, Forward, LoadError, Options, StepError, Token};
 pub use observe::Seen;
 pub use router::Routing;
 pub use rows::RowsError;
+pub use scratch::{expert_scratch_bytes, scratch_bytes};

@@ -4,7 +4,7 @@
 //! and metadata against each other, `inspect` gathers all of it into a report of plain data; `scales`
 //! says where blocks keep their floats. `config` and `weights` are what a forward pass is made from: strict
 //! where the others are lenient. `traffic` counts what a token reads;
-//! `fingerprint` tells models apart.
+//! `fingerprint` tells models apart; `outline` is what planning needs, from a header alone.
 
 mod class;
 mod config;
@@ -12,6 +12,7 @@ mod fingerprint;
 mod finite;
 mod hparams;
 mod inspect;
+mod outline;
 mod scales;
 mod soundness;
 mod traffic;
@@ -26,6 +27,7 @@ pub use inspect::{
     ClassRow, Detail, Experts, FileRow, Inspection, LayerRow, MetadataRow, ModelFile, RoleToken, TensorRow,
     TokenizerFacts, TypeRow,
 };
+pub use outline::{Outline, OutlineError};
 pub(crate) use scales::{Scale, scales};
 pub use soundness::Unsound;
 pub use traffic::Traffic;

@@ -24,6 +24,7 @@ pub use model::{Model, UnknownModel};
 pub use tensors::NoRandomBlocks;
 
 use crate::gguf::{Split, WriteError};
+use crate::model::Outline;
 use crate::quantize::Mix;
 use std::path::Path;
 use tensors::{Plan, Tensor};
@@ -97,6 +98,16 @@ impl Synthetic {
     /// Bytes of all weights.
     pub fn n_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.n_bytes).sum()
+    }
+
+    /// The model as the header of its file would describe it.
+    pub fn outline(&self) -> Result<Outline, WriteError> {
+        let mut writer = metadata::writer(&self.plan)?;
+        for tensor in &self.tensors {
+            writer.add_tensor(&tensor.name, tensor.ty, tensor.shape)?;
+        }
+        let (header, len) = writer.outline();
+        Ok(Outline::of_headers(&[(&header, len)]).expect("what is written here is sound"))
     }
 
     pub fn n_parameters(&self) -> u64 {

@@ -49,10 +49,14 @@ pub struct Ways {
     pub has_no_ranges: bool,
     /// What the listing says of sizes is that much too large.
     pub lies_by: u64,
+    /// Sizes that the listing says of files of which only the beginning is kept here.
+    pub sizes: BTreeMap<String, u64>,
     /// Data is not what the listing says, at this byte.
     pub spoilt: Option<usize>,
     /// The ETag of the data changes behind so many requests.
     pub changes_after: Option<usize>,
+    /// Files are where they were asked for, again and again.
+    pub redirects_to_itself: bool,
     /// An API that says nothing of a file where it redirects.
     pub is_terse: bool,
     pub requests: Vec<Request>,
@@ -204,6 +208,7 @@ impl Server {
             return self.listing(ways, &request.path);
         }
         match path.strip_prefix(&format!("/{REPO}/resolve/{COMMIT}/")) {
+            Some(_) if ways.redirects_to_itself => Answer::new(302).with(format!("location: {path}")),
             Some(file) => match ways.files.get(file) {
                 Some(bytes) => {
                     let answer = Answer::new(302).with(format!("location: {}/blobs/{file}?signature=x", self.data_url));
@@ -224,7 +229,7 @@ impl Server {
         let page = ways.page.unwrap_or(usize::MAX);
         let folder = json!({ "type": "directory", "path": "UD-Q2_K_XL", "oid": "0", "size": 0 });
         let files = ways.files.iter().skip(at).take(page).map(|(path, bytes)| {
-            let size = bytes.len() as u64 + ways.lies_by;
+            let size = ways.sizes.get(path).copied().unwrap_or(bytes.len() as u64 + ways.lies_by);
             json!({
                 "type": "file", "path": path, "size": size, "oid": "pointer",
                 "lfs": { "oid": sha256(bytes), "size": size, "pointerSize": 135 },

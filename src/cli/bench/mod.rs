@@ -169,7 +169,8 @@ fn shortest(args: &Args) -> usize {
 fn load(args: &Args, n_ctx: usize) -> anyhow::Result<(Engine, Load)> {
     let n = shortest(args);
     let start = Instant::now();
-    let engine = Engine::open(catalog::source(&args.model)?, &args.options.engine_options(Some(n_ctx)))?;
+    let engine =
+        args.options.load.open(catalog::source(&args.model)?, &args.options.engine_options(Some(n_ctx)), args.quiet)?;
     let load = start.elapsed();
     engine.with_forward(move |forward| first_token(forward, n))??;
     let first_token = start.elapsed();

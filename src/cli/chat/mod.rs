@@ -27,6 +27,7 @@ mod turn;
 mod view;
 
 use super::conversation::{SystemOptions, family};
+use super::loading::in_words;
 use super::model::ModelOptions;
 use super::output::message;
 use super::sampling::SamplingOptions;
@@ -44,6 +45,7 @@ use settings::{Reasoning, Settings};
 use signals::Signals;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use terminal::{Abilities, aside};
 use turn::Last;
 use view::{Status, View};
@@ -55,6 +57,7 @@ const PROMPT: &str = "> ";
 /// Chats are kept, and can be gone on with; /help lists what can be typed besides questions.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("verbose", |arg| arg.help("Say what goes where, and after each answer how fast it was")))]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: the model of the
     /// chat that is gone on with, what `cachalot use` has set, or the demo model]
@@ -83,9 +86,6 @@ pub(super) struct Args {
     /// How a model's reasoning is shown
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     reasoning: Reasoning,
-    /// Say after each answer how fast it was, and how full the context is
-    #[arg(short, long)]
-    verbose: bool,
     /// Tokens of an answer at most
     #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     n_predict: Option<usize>,
@@ -179,7 +179,7 @@ impl Chat {
             settings: Settings {
                 sampling: Default::default(),
                 reasoning: args.reasoning,
-                stats: args.verbose,
+                stats: args.options.is_verbose(),
                 max_tokens: args.n_predict,
                 thinking: None,
                 changed: Vec::new(),
@@ -220,8 +220,13 @@ impl Chat {
         let mut status = Status::new(self.abilities);
         let name = model.map_or("the model".to_owned(), |model| model.display().to_string());
         status.show(&format!("opening {name}"));
-        let engine = self.options.open(model)?;
-        status.clear();
+        let status = Mutex::new(status);
+        let engine = self.options.open_watched(model, &|so_far| {
+            let text = format!("opening {name}: {}", in_words(so_far));
+            status.lock().unwrap_or_else(PoisonError::into_inner).show(&text);
+        })?;
+        drop(status);
+        self.options.remark(&engine);
         self.family = family(&engine);
         self.settings.sampling = self.sampling.params(&engine)?;
         self.settings

@@ -1,8 +1,9 @@
 //! What this machine is, and how fast it reads its memory.
 
+use crate::engine::available_bytes;
 use std::hint::black_box;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub fn read_bandwidth(n_threads: usize) -> f64 {
     const AT_LEAST: usize = 5;
     let n_words = buffer_bytes() / size_of::<u64>() / n_threads.max(1);
     let (pass, is_over) = (Barrier::new(n_threads + 1), AtomicBool::new(false));
+    // Threads take the time themselves: whoever waits for them may be woken late, and see less of it.
+    let times = Mutex::new(Vec::with_capacity(n_threads));
     let read_part = || {
         // Each thread fills its own part, so that it lies in the memory next to it.
         let words: Vec<u64> = (0..n_words as u64).collect();
@@ -28,7 +31,9 @@ pub fn read_bandwidth(n_threads: usize) -> f64 {
             if is_over.load(Ordering::SeqCst) {
                 return;
             }
+            let start = Instant::now();
             black_box(sum(black_box(&words)));
+            times.lock().unwrap_or_else(PoisonError::into_inner).push((start, Instant::now()));
             pass.wait();
         }
     };
@@ -37,9 +42,8 @@ pub fn read_bandwidth(n_threads: usize) -> f64 {
         let (mut best, mut spent, mut passes) = (Duration::MAX, Duration::ZERO, 0);
         while passes < AT_LEAST || spent < ENOUGH {
             pass.wait();
-            let start = Instant::now();
             pass.wait();
-            let time = start.elapsed();
+            let time = from_first_to_last(&std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner)));
             (best, spent, passes) = (best.min(time), spent + time, passes + 1);
         }
         is_over.store(true, Ordering::SeqCst);
@@ -49,17 +53,16 @@ pub fn read_bandwidth(n_threads: usize) -> f64 {
     (n_words * size_of::<u64>() * n_threads) as f64 / best.as_secs_f64()
 }
 
+fn from_first_to_last(times: &[(Instant, Instant)]) -> Duration {
+    let first = times.iter().map(|(start, _)| *start).min();
+    let last = times.iter().map(|(_, end)| *end).max();
+    first.zip(last).map_or(Duration::MAX, |(first, last)| last - first)
+}
+
 /// Many times the largest caches there are, or an eighth of the memory that is free where that is less.
 fn buffer_bytes() -> usize {
     const WANTED: usize = 2 << 30;
-    available_bytes().map_or(WANTED, |bytes| (bytes / 8).min(WANTED))
-}
-
-/// Memory that can be had without swapping.
-fn available_bytes() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+    available_bytes().and_then(|bytes| usize::try_from(bytes / 8).ok()).map_or(WANTED, |bytes| bytes.min(WANTED))
 }
 
 /// Sixteen sums side by side, so that no load waits for an addition.
@@ -80,10 +83,5 @@ mod tests {
     fn every_word_is_read() {
         let words: Vec<u64> = (0..1003).collect();
         assert_eq!(sum(&words), 1002 * 1003 / 2);
-    }
-
-    #[test]
-    fn available_memory_is_that_of_the_system() {
-        assert!(available_bytes().is_none_or(|bytes| bytes > 1 << 20));
     }
 }
