@@ -66,6 +66,7 @@ fn main() {
         let n_bytes = (3 * N_USED * N_FF * row_bytes(*ty, N_EMBD)) as f64 / 1e9;
         let [ours, ggml] = [ours, ggml].map(|time| n_bytes / time.as_secs_f64());
         print!("{:>8} {ours:>7.2} {ggml:>6.2} {:>6.2}", ty.name(), ours / ggml);
+        let store = weights(*ty, N_USED);
         for n in tokens {
             let rates = [isa, Isa::Ggml].map(|isa| {
                 let time = Layer::new(&store, isa, n, n_threads).prefill(n);

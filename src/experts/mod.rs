@@ -149,7 +149,8 @@ impl Kernels {
         if !self.scratch.sizes().holds(sizes(self.isa, shape)) {
             return Ok(None);
         }
-        let is_many = n_used * n_tokens >= MANY_PER_EXPERT as i64 * n_expert;
+        let is_many =
+            shape.n_tokens >= MANY_TOKENS && n_used * n_tokens >= MANY_PER_EXPERT as i64 * n_expert;
         let can_unpack = [gate, up, down_way].iter().all(|way| way.unpack.is_some());
         let engine = self.isa.engine().filter(|_| is_many && can_unpack);
         if is_many && engine.is_none() && self.isa != Isa::Scalar {

@@ -8,7 +8,7 @@ use crate::gguf::{Shape as Dims, TensorType};
 
 const N_EMBD: usize = 512;
 const N_FF: usize = 256;
-const N_EXPERT: usize = 6;
+const N_EXPERT: usize = 5;
 const N_USED: usize = 3;
 
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,7 @@ fn layers_of_mixed_types_for_few_and_many_tokens() {
             let gate = weights(gate_ty, [N_EMBD, N_FF, N_EXPERT], 1);
             let up = weights(up_ty, [N_EMBD, N_FF, N_EXPERT], 2);
             let down = weights(down_ty, [N_FF, N_EMBD, N_EXPERT], 3);
-            for n_tokens in [1, 2, 5, 8, 30, 70] {
+            for n_tokens in [1, 2, 5, 7, 8, 9, 30, 70] {
                 let kernels = kernels(isa, n_tokens, 2);
                 let build = |b: &Builder<'_>| -> Result<_, Error> {
                     let n = n_tokens as i64;
