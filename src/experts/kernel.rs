@@ -3,7 +3,7 @@
 use super::activation::{Group, Order, Row, quantize};
 use super::block::GROUP;
 use super::gemm::{self, Engine, Unpack};
-use super::{avx512, scalar};
+use super::{avx2, avx512, scalar};
 use crate::gguf::TensorType;
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +28,8 @@ pub enum Isa {
     Ggml,
     /// Plain code, for comparison.
     Scalar,
+    /// 256-bit vectors: Intel since Haswell, AMD since Zen.
+    Avx2,
     /// 512-bit vectors with VNNI and VBMI: Intel since Ice Lake, AMD since Zen 4.
     Avx512,
     /// The same, and AMX tiles with BF16 for many tokens: Intel since Sapphire Rapids.
@@ -47,12 +49,13 @@ fn names(all: &[Isa]) -> String {
 }
 
 impl Isa {
-    pub const ALL: [Isa; 4] = [Isa::Ggml, Isa::Scalar, Isa::Avx512, Isa::Amx];
+    pub const ALL: [Isa; 5] = [Isa::Ggml, Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx];
 
     pub fn name(self) -> &'static str {
         match self {
             Isa::Ggml => "ggml",
             Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Amx => "amx",
         }
@@ -62,6 +65,7 @@ impl Isa {
     pub fn is_supported(self) -> bool {
         match self {
             Isa::Ggml | Isa::Scalar => true,
+            Isa::Avx2 => avx2::is_supported(),
             Isa::Avx512 => avx512::is_supported(),
             Isa::Amx => avx512::is_supported() && gemm::has_amx(),
         }
@@ -94,6 +98,7 @@ impl Isa {
         match self {
             Isa::Ggml => None,
             Isa::Scalar => scalar::kernel(ty),
+            Isa::Avx2 => avx2::kernel(ty),
             Isa::Avx512 | Isa::Amx => avx512::kernel(ty),
         }
     }
@@ -101,7 +106,7 @@ impl Isa {
     /// What multiplies many tokens at once, if anything does.
     pub(super) fn engine(self) -> Option<Engine> {
         match self {
-            Isa::Ggml | Isa::Scalar => None,
+            Isa::Ggml | Isa::Scalar | Isa::Avx2 => None,
             Isa::Avx512 => gemm::has_vectors().then_some(Engine::Vectors),
             Isa::Amx => Some(Engine::Amx),
         }

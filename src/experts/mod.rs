@@ -4,6 +4,7 @@
 //! quantised once, to eight bits with a scale for 32 values; weights are unpacked in registers.
 
 mod activation;
+mod avx2;
 mod avx512;
 mod block;
 mod gemm;
@@ -79,7 +80,7 @@ impl Kernels {
     pub fn mul_mat<'b>(&self, b: &Builder<'b>, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
         let ([k, n, a2, a3], [kx, n_tokens, x2, x3]) = (a.ne(), x.ne());
         let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
-        let way = a.ty().filter(|_| is_flat && k as usize % GROUP == 0).and_then(|ty| self.isa.way(ty));
+        let way = a.ty().filter(|_| is_flat && (k as usize).is_multiple_of(GROUP)).and_then(|ty| self.isa.way(ty));
         let (tokens, groups, tiles) = (n_tokens as usize, k as usize / GROUP, k as usize / TILE_K);
         let needs = Sizes {
             n_x: tokens * groups,
@@ -90,7 +91,7 @@ impl Kernels {
         let Some(way) = way.filter(|way| self.scratch.sizes().holds(self.without_packs(*way, needs))) else {
             return b.mul_mat(a, x);
         };
-        let is_many = tokens >= MANY_TOKENS && n as usize % PANEL_ROWS == 0;
+        let is_many = tokens >= MANY_TOKENS && (n as usize).is_multiple_of(PANEL_ROWS);
         let engine = self.isa.engine().filter(|_| is_many && way.unpack.is_some());
         if is_many && engine.is_none() && self.isa != Isa::Scalar {
             return b.mul_mat(a, x);
@@ -134,8 +135,8 @@ impl Kernels {
             && [first, second, down].iter().all(|a| a.has_whole_rows())
             && x.has_float_rows()
             && weights.has_float_rows()
-            && n_embd as usize % GROUP == 0
-            && n_ff as usize % GROUP == 0;
+            && (n_embd as usize).is_multiple_of(GROUP)
+            && (n_ff as usize).is_multiple_of(GROUP);
         let way = |a: Tensor<'b>| a.ty().filter(|_| fits).and_then(|ty| self.isa.way(ty));
         let (Some(gate), Some(up), Some(down_way)) = (way(first), way(second), way(down)) else { return Ok(None) };
         let shape = Shape {
@@ -149,8 +150,7 @@ impl Kernels {
         if !self.scratch.sizes().holds(sizes(self.isa, shape)) {
             return Ok(None);
         }
-        let is_many =
-            shape.n_tokens >= MANY_TOKENS && n_used * n_tokens >= MANY_PER_EXPERT as i64 * n_expert;
+        let is_many = shape.n_tokens >= MANY_TOKENS && n_used * n_tokens >= MANY_PER_EXPERT as i64 * n_expert;
         let can_unpack = [gate, up, down_way].iter().all(|way| way.unpack.is_some());
         let engine = self.isa.engine().filter(|_| is_many && can_unpack);
         if is_many && engine.is_none() && self.isa != Isa::Scalar {

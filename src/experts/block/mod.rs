@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(even_signs(0), 0);
         assert_eq!(even_signs(1), 0x81);
         assert_eq!(even_signs(0b11), 0b11);
-        assert!((0..128).all(|seven| even_signs(seven).count_ones() % 2 == 0));
+        assert!((0..128).all(|seven| even_signs(seven).count_ones().is_multiple_of(2)));
     }
 }

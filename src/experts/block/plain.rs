@@ -22,7 +22,7 @@ pub(super) fn q4_0(group: &[u8], _: &Codebooks, out: &mut Unpacked) {
 pub(super) fn q5_0(group: &[u8], _: &Codebooks, out: &mut Unpacked) {
     blocks(group, 22, out, |block, q| {
         let high = u32_at(block, 0);
-        (0..32).for_each(|i| q[i] = (nibbles(&block[4..], i) | (high >> i & 1) as u8 * 16) as i8 - 16);
+        (0..32).for_each(|i| q[i] = (nibbles(&block[4..], i) | ((high >> i & 1) as u8) << 4) as i8 - 16);
     });
 }
 
