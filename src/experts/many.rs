@@ -113,11 +113,11 @@ pub(super) fn mul_mat(
         for first_pack in (0..n_packs).step_by(2) {
             let some: Vec<&[Tile]> = packs[first_pack * n_tiles..].chunks(n_tiles).take(2).collect();
             panels.multiply(&some, &mut sums);
-            for pack in 0..some.len() {
-                let token = PACK_TOKENS * (first_pack + pack);
-                for panel in 0..n_panels {
-                    let mut to = places(out, token..(token + PACK_TOKENS).min(n_tokens), n, first + PANEL_ROWS * panel);
-                    store_tile(&sums[panel][pack], &mut to);
+            for (panel, sums) in sums.iter().enumerate().take(n_panels) {
+                for (pack, sums) in sums.iter().enumerate().take(some.len()) {
+                    let token = PACK_TOKENS * (first_pack + pack);
+                    let tokens = token..(token + PACK_TOKENS).min(n_tokens);
+                    store_tile(sums, &mut places(out, tokens, n, first + PANEL_ROWS * panel));
                 }
             }
         }
@@ -185,19 +185,12 @@ impl Layer<'_> {
                         *weight = self.weight(*token, *nth);
                     }
                     let tile = (chosen.first_pack + first + pack) * (self.n_ff / TILE_K) + PANEL_ROWS * block / TILE_K;
-                    hidden_tile(&sums[0][pack], &sums[1][pack], &weights, self.half_tile(tile, block % 2));
+                    // SAFETY: this half of the tile is this piece's.
+                    let to = unsafe { half_tile(self.scratch.hidden_pack.shared(), tile, block % 2) };
+                    hidden_tile(&sums[0][pack], &sums[1][pack], &weights, to);
                 }
             }
         }
-    }
-
-    /// Half a tile of the hidden values, for the piece of work whose it is.
-    fn half_tile(&self, tile: usize, half: usize) -> &mut [u32] {
-        let tiles = self.scratch.hidden_pack.shared();
-        assert!(tile < tiles.len() && half < 2);
-        const HALF: usize = TILE_BYTES / 8;
-        // SAFETY: within the tile; the other half is another piece's, and the tile is never borrowed whole meanwhile.
-        unsafe { slice::from_raw_parts_mut(tiles.as_ptr().add(tile).cast::<u32>().add(half * HALF), HALF) }
     }
 
     /// 32 rows of the result at a time, for all experts.
@@ -223,10 +216,10 @@ impl Layer<'_> {
                     panels.multiply(&some, &mut sums);
                     for pack in 0..some.len() {
                         let slots = &slots[of_pack(chosen, first + pack)];
-                        for panel in 0..2 {
+                        for (panel, sums) in sums.iter().enumerate() {
                             let tokens = slots.iter().map(|(token, _)| *token as usize);
                             let mut to = places(out, tokens, self.n_embd, row + PANEL_ROWS * panel);
-                            add_tile(&sums[panel][pack], &mut to);
+                            add_tile(&sums[pack], &mut to);
                         }
                     }
                 }
@@ -238,6 +231,17 @@ impl Layer<'_> {
     fn make(&self, panels: &Panels<'_>, n: usize, of: &Matrices<'_>, k: usize, expert: usize, first: usize) {
         panels.make(n, of.way.unpack, k, (first..first + PANEL_ROWS).map(|row| of.row(expert, row)));
     }
+}
+
+/// Half a tile.
+///
+/// # Safety
+/// Nobody else uses it meanwhile, nor borrows the tile whole.
+unsafe fn half_tile<'t>(tiles: Shared<'t, Tile>, tile: usize, half: usize) -> &'t mut [u32] {
+    const HALF: usize = TILE_BYTES / 8;
+    assert!(tile < tiles.len() && half < 2);
+    // SAFETY: within the tile; the rest is the caller's word.
+    unsafe { slice::from_raw_parts_mut(tiles.as_ptr().add(tile).cast::<u32>().add(half * HALF), HALF) }
 }
 
 /// One or two packs of an expert, from its pack `first` on.

@@ -19,6 +19,36 @@ struct Runs {
     min: [f32; SUBS],
 }
 
+/// The sixteen runs to their places in eight tiles, for which there is room at `$to`. A macro, so that the order is known
+/// where it is used, and the loop is none. Unsafe as the functions below.
+macro_rules! write_runs {
+    ($runs:expr, $has_signs:expr, $order:expr, $to:expr) => {{
+        let (runs, to): (&Runs, *mut u16) = ($runs, $to);
+        let order = const { $order.runs() };
+        let values = |place: usize| {
+            let mut u = _mm512_cvtepu8_epi32(_mm_loadu_si128(runs.u[place].as_ptr().cast()));
+            if $has_signs {
+                u = _mm512_mask_sub_epi32(u, runs.signs[place], _mm512_setzero_si512(), u);
+            }
+            let (scale, min) = (_mm512_set1_ps(runs.scale[place]), _mm512_set1_ps(runs.min[place]));
+            _mm512_fmadd_ps(_mm512_cvtepi32_ps(u), scale, min)
+        };
+        let mut place = 0;
+        while place < SUBS {
+            let run = order[place];
+            let at = to.add(run / 2 * TILE + run % 2 * SUB);
+            if run % 2 == 0 && order[place + 1] == run + 1 {
+                let both = _mm512_cvtne2ps_pbh(values(place + 1), values(place));
+                at.cast::<__m512bh>().write_unaligned(both);
+                place += 2;
+            } else {
+                at.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(values(place)));
+                place += 1;
+            }
+        }
+    }};
+}
+
 /// Row `row` of a panel, from `n` groups: to `to`, which has room for the whole panel.
 ///
 /// # Safety
@@ -42,7 +72,8 @@ pub(super) unsafe fn whole<F: Whole>(from: *const u8, n: usize, row: usize, to: 
                 let mins = _mm256_permutexvar_epi16(runs, w.mins);
                 min = _mm512_mul_ps(floats(mins), _mm512_set1_ps(w.d_min));
             }
-            write(&held(w.u, w.signs, scale, min), F::HAS_SIGNS, F::ORDER, to.add(8 * g * TILE + row * TILE_K));
+            let runs = held(w.u, w.signs, scale, min);
+            write_runs!(&runs, F::HAS_SIGNS, F::ORDER, to.add(8 * g * TILE + row * TILE_K));
         }
     }
 }
@@ -61,7 +92,8 @@ pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, n: usize, row: usize,
             let w = F::unpack::<0>(from.add(g * bytes), tables);
             let scale = _mm512_permutexvar_ps(_mm512_loadu_si512(runs.as_ptr().cast()), w.scale);
             let min = _mm512_mul_ps(scale, _mm512_set1_ps(-F::OFFSET));
-            write(&held(w.u, [0; 4], scale, min), false, F::ORDER, to.add(8 * g * TILE + row * TILE_K));
+            let runs = held(w.u, [0; 4], scale, min);
+            write_runs!(&runs, false, F::ORDER, to.add(8 * g * TILE + row * TILE_K));
         }
     }
 }
@@ -87,28 +119,6 @@ fn held(u: [__m512i; 4], signs: [u64; 4], scale: __m512, min: __m512) -> Runs {
         *signs_of_run = (signs[n / 4] >> (16 * (n % 4))) as u16;
     }
     runs
-}
-
-/// The sixteen runs to their places in eight tiles.
-///
-/// # Safety
-/// `to` has room for eight tiles.
-#[inline]
-#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-unsafe fn write(runs: &Runs, has_signs: bool, order: Order, to: *mut u16) {
-    for (place, run) in order.runs().into_iter().enumerate() {
-        // SAFETY: 16 bytes of a run; the tile of two runs, and its half.
-        unsafe {
-            let mut u = _mm512_cvtepu8_epi32(_mm_loadu_si128(runs.u[place].as_ptr().cast()));
-            if has_signs {
-                u = _mm512_mask_sub_epi32(u, runs.signs[place], _mm512_setzero_si512(), u);
-            }
-            let (scale, min) = (_mm512_set1_ps(runs.scale[place]), _mm512_set1_ps(runs.min[place]));
-            let values = _mm512_cvtneps_pbh(_mm512_fmadd_ps(_mm512_cvtepi32_ps(u), scale, min));
-            let at = to.add(run / 2 * TILE + run % 2 * SUB);
-            at.cast::<__m256bh>().write_unaligned(values);
-        }
-    }
 }
 
 /// Where in both vectors of [`Whole`]'s scales that of each place is.
