@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 /// Memory and kernels are measured once, in some ten seconds, and kept for `plan`, until the machine or the build is
 /// another one.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A model, by its name or path, to look at its files and their disk [default: all that were pulled]
     model: Option<PathBuf>,
@@ -34,6 +35,12 @@ pub(super) struct Args {
     #[arg(short, long)]
     quiet: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot doctor
+  cachalot doctor deepseek-v3-0324:Q2_K_XL --disk
+  cachalot doctor --again --json";
 
 #[derive(Debug, Serialize)]
 struct Report {

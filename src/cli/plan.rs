@@ -21,6 +21,7 @@ use std::path::PathBuf;
 ///
 /// Reads headers only. Exits with 75 if the model does not fit, and says what would.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one, or a name: deepseek-v3-0324:Q2_K_XL,
     /// hf:OWNER/REPO:QUANT. Of what is not here the headers are read from the hub, some megabytes
@@ -59,6 +60,13 @@ pub(super) struct Args {
     #[arg(short, long)]
     quiet: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot plan deepseek-v3-0324:Q2_K_XL
+  cachalot plan model.gguf -c 65536 --cache-type q8_0
+  cachalot plan deepseek-v3-0324:Q2_K_XL --machine desk.toml --pin 'blk.3-10.experts=gpu0'
+  cachalot plan model.gguf --machine desk.toml --export-ot";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let hub = if args.offline || is_offline() { None } else { Some(Hub::from_environment(message)?) };

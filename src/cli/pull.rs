@@ -44,7 +44,7 @@ const EXAMPLES: &str = "\
 Examples:
   cachalot pull deepseek-v3-0324:Q2_K_XL
   cachalot pull hf:unsloth/DeepSeek-V3-0324-GGUF:Q2_K_XL
-  cachalot chat \"$(cachalot pull deepseek-v3-0324)\"";
+  cachalot chat \"$(cachalot pull deepseek-v3-0324:Q2_K_XL)\"";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let store = args.folder.store()?;
