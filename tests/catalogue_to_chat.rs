@@ -205,7 +205,7 @@ fn pull_plan_chat() {
     let home = Home::new(Hub::start(&[("Demo-Q6_K.gguf", demo())]));
     let planned = home.plan("mine:Q6_K", &[]);
     assert_eq!(planned.code, Some(0), "{}", planned.stderr);
-    assert!(planned.stdout.contains("the headers of 1 files of"), "{}", planned.stdout);
+    assert!(planned.stdout.contains("the headers of 1 file of"), "{}", planned.stdout);
     assert!(asked(&home.hub.requests()) < demo().len() as u64 / 4);
 
     let pulled = home.run(&["pull", "mine:Q6_K"]);

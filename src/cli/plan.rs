@@ -194,7 +194,8 @@ fn text(plan: &Plan) -> String {
         match &plan.origin {
             Origin::File { path } => path.display().to_string(),
             Origin::Hub { repo, n_files, n_read, .. } => {
-                format!("the headers of {n_files} files of {repo}, {} of them", decimal(*n_read))
+                let files = if *n_files == 1 { "1 file".to_owned() } else { format!("{n_files} files") };
+                format!("the headers of {files} of {repo}, {} of them", decimal(*n_read))
             }
             Origin::Derived { published: Some(size), of_types, because } => format!(
                 "its shapes, and its published size, from which the types of this quant's mix are {:+.1} % off ({because})",

@@ -294,7 +294,8 @@ impl Chat {
         let n_steps = usage.generated_tokens.saturating_sub(1);
         let speed = |rate: Option<f64>| rate.map(|rate| format!(", {rate:.1} tokens/s")).unwrap_or_default();
         let n_ctx = self.engine()?.info().n_ctx;
-        let n_used = usage.prompt_tokens + usage.generated_tokens;
+        // A token that fills the context is said, and needs no room.
+        let n_used = (usage.prompt_tokens + usage.generated_tokens).min(n_ctx);
         Ok(format!(
             "prompt {} ({} cached){}; answer {}{}; context {} of {} ({} %); seed {seed}",
             status::tokens(usage.prompt_tokens),
