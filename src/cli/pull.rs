@@ -65,7 +65,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         message(&summary(&plan));
     }
     let transfer = Transfer::new(&plan.missing(), args.quiet);
+    let guard = transfer.guard("what has come is kept; the same command goes on with it");
     let fetched = plan.run(args.connections, &|event| transfer.note(event));
+    drop(guard);
     let (bytes, time) = transfer.finish();
     let pulled = fetched?;
     if !args.quiet {
