@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Show what this machine can do for a model, and what to change, with the commands to do it
+/// Show what this machine can do for a model, and how to have it do more
 ///
 /// Memory and kernels are measured once, in some ten seconds, and kept for `plan`, until the machine or the build is
 /// another one.
