@@ -31,12 +31,12 @@ use super::loading::in_words;
 use super::model::ModelOptions;
 use super::output::message;
 use super::sampling::SamplingOptions;
+use super::size::at_least_one;
 use crate::chat::{Family, Message};
 use crate::engine::{self, Engine};
 use crate::exit::{BadInput, Interrupted, Unwritable};
 use crate::session::{Model, Question, Store, StoreError, TurnId};
 use actions::Next;
-use clap::builder::RangedU64ValueParser;
 use command::Entered;
 use editor::{Editor, Input};
 use keep::Keep;
@@ -87,7 +87,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     reasoning: Reasoning,
     /// Tokens of an answer at most
-    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
     n_predict: Option<usize>,
     #[command(flatten)]
     sampling: SamplingOptions,
