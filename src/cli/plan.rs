@@ -220,7 +220,7 @@ fn text(plan: &Plan) -> String {
     let percent = |[least, most]: [f64; 2]| format!("{:.0} to {:.0} %", 100.0 * least, 100.0 * most);
     let _ = writeln!(
         text,
-        "\nbased on {basis}; generation is expected at {} of the limit, prompts at {} of their kernels' rate, by {}",
+        "\nbased on {basis}\nexpected: {} of the limit in generation, {} of the kernels' rate in prompts\n          ({})",
         percent(efficiency.generation),
         percent(efficiency.prompts),
         efficiency.source,

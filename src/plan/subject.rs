@@ -66,7 +66,7 @@ impl Subject {
     pub fn find(model: &str, hub: Option<&Hub>) -> Result<Subject, SubjectError> {
         let error = match catalog::source(Path::new(model)) {
             Ok(source) => return Subject::of_file(source),
-            Err(error @ (catalog::Error::NotPulled { .. } | catalog::Error::Unfinished { .. })) => error,
+            Err(error) if is_elsewhere(&error) => error,
             Err(error) => return Err(error.into()),
         };
         let Some(reference) = Reference::parse(model)? else { return Err(error.into()) };
@@ -178,6 +178,12 @@ impl Subject {
     }
 }
 
+/// Whether there is a model of that name, but not here.
+fn is_elsewhere(error: &catalog::Error) -> bool {
+    use catalog::Error::{NoFiles, NotPulled, Unfinished};
+    matches!(error, NoFiles(_) | NotPulled { .. } | Unfinished { .. })
+}
+
 fn is_of_quants(error: &catalog::Error) -> bool {
     use catalog::Error::{Ambiguous, Incomplete, NeedsQuant, NoQuant};
     matches!(error, Ambiguous { .. } | Incomplete { .. } | NeedsQuant { .. } | NoQuant { .. })
@@ -249,5 +255,7 @@ mod tests {
         assert!(error("hf:a/b:Q4").contains("the hub was not asked"));
         assert!(find("deepseek-r1:iq1_m").unwrap().title.to_lowercase().ends_with("iq1_m"));
         assert!(find("deepseek-v3-0324").unwrap().title.ends_with("Q2_K_XL"));
+        // No repository has it, and its shapes are known.
+        let Origin::Derived { published: None, .. } = find("deepseek-v2.5:IQ2_XXS").unwrap().origin else { panic!() };
     }
 }
