@@ -37,6 +37,7 @@ use crate::engine::{self, Engine};
 use crate::exit::{BadInput, Interrupted, Unwritable};
 use crate::session::{Model, Question, Store, StoreError, TurnId};
 use actions::Next;
+use anyhow::Context;
 use command::Entered;
 use editor::{Editor, Input};
 use keep::Keep;
@@ -200,7 +201,12 @@ impl Chat {
         let option = args.model.as_deref();
         let named = args.named.as_deref().or(option.filter(|_| args.is_model_typed || which.is_none()));
         let before = which.map(|_| PathBuf::from(&chat.keep.transcript().model.path));
-        chat.open(named.or(before.as_deref().filter(|path| !path.as_os_str().is_empty())))?;
+        let before = before.as_deref().filter(|path| named.is_none() && !path.as_os_str().is_empty());
+        let opened = chat.open(named.or(before));
+        match before {
+            Some(_) => opened.context("the model that the chat was with (-m goes on with another)")?,
+            None => opened?,
+        }
         chat.set_as_before();
         let model = chat.model_of_engine()?;
         let transcript = chat.keep.transcript_mut();
