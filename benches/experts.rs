@@ -6,7 +6,7 @@
 #![allow(unsafe_code)] // ggml's dot products are reached by its own tables
 
 use cachalot::engine::physical_cores;
-use cachalot::experts::{Activations, GateUp, Isa, Kernels, Shape};
+use cachalot::experts::{Activations, GateUp, Isa, Kernels, Room, Shape};
 use cachalot::ggml::{Builder, Cpu, Graph, Input, OpError, OutOfMemory, Output, Store, StoreId, Tensor};
 use cachalot::gguf::TensorType;
 use std::hint::black_box;
@@ -66,6 +66,7 @@ fn main() {
         let n_bytes = (3 * N_USED * N_FF * row_bytes(*ty, N_EMBD)) as f64 / 1e9;
         let [ours, ggml] = [ours, ggml].map(|time| n_bytes / time.as_secs_f64());
         print!("{:>8} {ours:>7.2} {ggml:>6.2} {:>6.2}", ty.name(), ours / ggml);
+        let store = weights(*ty, N_USED);
         for n in tokens {
             let rates = [isa, Isa::Ggml].map(|isa| {
                 let time = Layer::new(&store, isa, n, n_threads).prefill(n);
@@ -200,8 +201,9 @@ enum Error {
 
 impl Layer {
     fn new((store, weights): &Experts, isa: Isa, n_tokens: usize, n_threads: usize) -> Layer {
-        let shape = Shape { n_threads, n_tokens, n_row: N_EMBD, n_used: N_USED, n_ff: N_FF };
-        let kernels = Kernels::new(isa, shape);
+        let n_expert = store.get(weights[0]).ne()[2] as usize;
+        let shape = Shape { n_threads, n_tokens, n_row: N_EMBD, n_used: N_USED, n_ff: N_FF, n_expert };
+        let kernels = Kernels::new(isa, shape, &mut Room::default());
         let build = |b: &Builder<'_>| -> Result<_, Error> {
             let n = n_tokens as i64;
             let (x_in, x) = b.input("x", TensorType::F32, [N_EMBD as i64, n, 1, 1])?;

@@ -2,6 +2,7 @@
 
 use super::activation::{Group, Order, Row, quantize};
 use super::block::GROUP;
+use super::gemm::{self, Engine, Unpack};
 use super::{avx512, scalar};
 use crate::gguf::TensorType;
 use std::fmt;
@@ -16,6 +17,8 @@ pub(super) struct Way {
     pub(super) dot: Dot,
     /// What activations have to be in.
     pub(super) order: Order,
+    /// To panels for many tokens at once.
+    pub(super) unpack: Option<Unpack>,
 }
 
 /// A set of kernels.
@@ -27,6 +30,8 @@ pub enum Isa {
     Scalar,
     /// 512-bit vectors with VNNI and VBMI: Intel since Ice Lake, AMD since Zen 4.
     Avx512,
+    /// The same, and AMX tiles with BF16 for many tokens: Intel since Sapphire Rapids.
+    Amx,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,13 +47,14 @@ fn names(all: &[Isa]) -> String {
 }
 
 impl Isa {
-    pub const ALL: [Isa; 3] = [Isa::Ggml, Isa::Scalar, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Ggml, Isa::Scalar, Isa::Avx512, Isa::Amx];
 
     pub fn name(self) -> &'static str {
         match self {
             Isa::Ggml => "ggml",
             Isa::Scalar => "scalar",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
         }
     }
 
@@ -57,6 +63,7 @@ impl Isa {
         match self {
             Isa::Ggml | Isa::Scalar => true,
             Isa::Avx512 => avx512::is_supported(),
+            Isa::Amx => avx512::is_supported() && gemm::has_amx(),
         }
     }
 
@@ -87,7 +94,16 @@ impl Isa {
         match self {
             Isa::Ggml => None,
             Isa::Scalar => scalar::kernel(ty),
-            Isa::Avx512 => avx512::kernel(ty),
+            Isa::Avx512 | Isa::Amx => avx512::kernel(ty),
+        }
+    }
+
+    /// What multiplies many tokens at once, if anything does.
+    pub(super) fn engine(self) -> Option<Engine> {
+        match self {
+            Isa::Ggml | Isa::Scalar => None,
+            Isa::Avx512 => gemm::has_vectors().then_some(Engine::Vectors),
+            Isa::Amx => Some(Engine::Amx),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::activation::{Group, Row, quantize};
 use super::block::GROUP;
+use super::gemm::{Engine, PACK_TOKENS};
 use super::kernel::Way;
 use super::matmul::{AT_ONCE, quantize_rows};
 use super::scratch::{Chosen, Scratch};
@@ -23,12 +24,14 @@ pub(super) struct Experts {
     pub(super) gate: Way,
     pub(super) up: Way,
     pub(super) down: Way,
+    /// For many tokens at once.
+    pub(super) engine: Option<Engine>,
     pub(super) scratch: Arc<Scratch>,
 }
 
 /// The matrices of all experts.
-struct Matrices<'a> {
-    way: Way,
+pub(super) struct Matrices<'a> {
+    pub(super) way: Way,
     bytes: &'a [u8],
     row: usize,
     expert: usize,
@@ -39,24 +42,24 @@ impl<'a> Matrices<'a> {
         Matrices { way, bytes: operand.bytes, row: operand.nb[1], expert: operand.nb[2] }
     }
 
-    fn row(&self, expert: usize, row: usize) -> &'a [u8] {
+    pub(super) fn row(&self, expert: usize, row: usize) -> &'a [u8] {
         &self.bytes[expert * self.expert + row * self.row..][..self.row]
     }
 }
 
 /// One layer's work, as a thread sees it.
-struct Layer<'a> {
-    share: Share,
-    scratch: &'a Scratch,
-    gate: Matrices<'a>,
-    up: Matrices<'a>,
-    down: Matrices<'a>,
+pub(super) struct Layer<'a> {
+    pub(super) share: Share,
+    pub(super) scratch: &'a Scratch,
+    pub(super) gate: Matrices<'a>,
+    pub(super) up: Matrices<'a>,
+    pub(super) down: Matrices<'a>,
     ids: Operand<'a>,
     weights: Operand<'a>,
-    n_embd: usize,
-    n_ff: usize,
+    pub(super) n_embd: usize,
+    pub(super) n_ff: usize,
     n_used: usize,
-    n_tokens: usize,
+    pub(super) n_tokens: usize,
 }
 
 impl Work for Experts {
@@ -87,6 +90,9 @@ impl Work for Experts {
             layer.choose();
             self.scratch.team.begin();
         }
+        if let Some(engine) = self.engine {
+            return layer.many(engine, x, out);
+        }
         quantize_rows(share, x, self.gate.order, layer.n_tokens, layer.x(0));
         if self.up.order != self.gate.order {
             quantize_rows(share, x, self.up.order, layer.n_tokens, layer.x(1));
@@ -112,23 +118,30 @@ impl<'a> Layer<'a> {
         }
         slots.sort_by_key(expert);
         let (last, chosen) = chosen.split_last_mut().unwrap_or_else(|| unreachable!("there is one more"));
-        let (mut first, mut n) = (0, 0);
+        let (mut first, mut first_pack, mut n) = (0, 0, 0);
         for same in slots.chunk_by(|a, b| expert(a) == expert(b)) {
-            chosen[n] = Chosen { expert: expert(&same[0]) as usize, first, n: same.len() };
-            (first, n) = (first + same.len(), n + 1);
+            chosen[n] = Chosen { expert: expert(&same[0]) as usize, first, n: same.len(), first_pack };
+            (first, first_pack, n) = (first + same.len(), first_pack + same.len().div_ceil(PACK_TOKENS), n + 1);
         }
-        *last = Chosen { n, ..Chosen::default() };
+        *last = Chosen { n, first_pack, ..Chosen::default() };
         self.scratch.done[..n * self.n_ff / GROUP].iter().for_each(|done| done.store(0, Ordering::Relaxed));
     }
 
     /// The chosen experts, and all slots.
-    fn chosen(&self) -> (&'a [Chosen], &'a [(u32, u32)]) {
+    pub(super) fn chosen(&self) -> (&'a [Chosen], &'a [(u32, u32)]) {
         let n_slots = self.n_tokens * self.n_used;
         // SAFETY: written before the first meeting.
         let (chosen, slots) = unsafe {
             (self.scratch.chosen.shared().read(0..n_slots + 1), self.scratch.slots.shared().read(0..n_slots))
         };
         (&chosen[..chosen[n_slots].n], slots)
+    }
+
+    /// Packs of all experts.
+    pub(super) fn n_packs(&self) -> usize {
+        let n_slots = self.n_tokens * self.n_used;
+        // SAFETY: as above.
+        unsafe { self.scratch.chosen.shared().read(n_slots..n_slots + 1)[0].first_pack }
     }
 
     /// Room for the activations of all tokens: of the gates' order, and of the ups' where it is another.
@@ -205,7 +218,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    fn weight(&self, token: u32, nth: u32) -> f32 {
+    pub(super) fn weight(&self, token: u32, nth: u32) -> f32 {
         let from = token as usize * self.weights.nb[2] + nth as usize * self.weights.nb[1];
         let bytes = self.weights.bytes.get(from..from + 4).and_then(|bytes| bytes.first_chunk());
         bytes.map_or(f32::NAN, |bytes| f32::from_ne_bytes(*bytes))

@@ -6,7 +6,9 @@
 mod activation;
 mod avx512;
 mod block;
+mod gemm;
 mod kernel;
+mod many;
 mod matmul;
 mod mixture;
 mod scalar;
@@ -19,6 +21,8 @@ pub use kernel::{Activations, Isa, IsaError, Kernel};
 
 use crate::ggml::{Builder, OpError, OpResult, Tensor};
 use block::GROUP;
+use gemm::{PACK_TOKENS, PANEL_ROWS, TILE_K};
+use kernel::Way;
 use matmul::MatMul;
 use mixture::Experts;
 use scratch::{Scratch, Sizes};
@@ -49,20 +53,26 @@ pub struct Shape {
     /// Experts of a token, and their hidden values.
     pub n_used: usize,
     pub n_ff: usize,
+    pub n_expert: usize,
 }
 
+/// From so many tokens a matrix on, they are computed at once.
+const MANY_TOKENS: usize = 8;
+/// The same for an expert, on average.
+const MANY_PER_EXPERT: usize = 4;
+
+/// Memory that graphs use one after the other.
+#[derive(Default)]
+pub struct Room(Option<Arc<Scratch>>);
+
 impl Kernels {
-    pub fn new(isa: Isa, shape: Shape) -> Kernels {
-        let sizes = match isa {
-            Isa::Ggml => Sizes::default(),
-            _ => Sizes {
-                // Experts may need it in two orders.
-                n_x: 2 * shape.n_tokens * shape.n_row.div_ceil(GROUP),
-                n_hidden: shape.n_tokens * shape.n_used * shape.n_ff.div_ceil(GROUP),
-                n_slots: shape.n_tokens * shape.n_used,
-            },
-        };
-        Kernels { isa, scratch: Arc::new(Scratch::new(sizes)) }
+    /// For a graph; `room` is taken if it is large enough, and made larger if not.
+    pub fn new(isa: Isa, shape: Shape, room: &mut Room) -> Kernels {
+        let sizes = sizes(isa, shape);
+        let scratch = room.0.take().filter(|scratch| scratch.sizes().holds(sizes));
+        let scratch = scratch.unwrap_or_else(|| Arc::new(Scratch::new(sizes)));
+        room.0 = Some(scratch.clone());
+        Kernels { isa, scratch }
     }
 
     /// aᵀ·x: `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens], by ggml where we have no kernel.
@@ -70,11 +80,31 @@ impl Kernels {
         let ([k, n, a2, a3], [kx, n_tokens, x2, x3]) = (a.ne(), x.ne());
         let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
         let way = a.ty().filter(|_| is_flat && k as usize % GROUP == 0).and_then(|ty| self.isa.way(ty));
-        let Some(way) = way.filter(|_| self.scratch.fits(n_tokens as usize * k as usize / GROUP, 0, 0)) else {
+        let (tokens, groups, tiles) = (n_tokens as usize, k as usize / GROUP, k as usize / TILE_K);
+        let needs = Sizes {
+            n_x: tokens * groups,
+            x_tiles: tokens.div_ceil(PACK_TOKENS) * tiles,
+            panel_tiles: 2 * tiles,
+            ..Sizes::default()
+        };
+        let Some(way) = way.filter(|way| self.scratch.sizes().holds(self.without_packs(*way, needs))) else {
             return b.mul_mat(a, x);
         };
-        let work = MatMul { way, scratch: self.scratch.clone() };
+        let is_many = tokens >= MANY_TOKENS && n as usize % PANEL_ROWS == 0;
+        let engine = self.isa.engine().filter(|_| is_many && way.unpack.is_some());
+        if is_many && engine.is_none() && self.isa != Isa::Scalar {
+            return b.mul_mat(a, x);
+        }
+        let work = MatMul { way, engine, scratch: self.scratch.clone() };
         b.work("mul_mat", Arc::new(work), &[a, x], &[], [n, n_tokens, 1, 1])
+    }
+
+    /// What is needed where nothing can be packed.
+    fn without_packs(&self, way: Way, needs: Sizes) -> Sizes {
+        match self.isa.engine().filter(|_| way.unpack.is_some()) {
+            Some(_) => needs,
+            None => Sizes { x_tiles: 0, hidden_tiles: 0, panel_tiles: 0, ..needs },
+        }
     }
 
     /// The weighted sum of each token's experts: `x` [n_embd, n_tokens], `ids` I32 [n_used, n_tokens], `weights`
@@ -103,16 +133,30 @@ impl Kernels {
             && [first.ne(), second.ne()] == n_hidden.map(|rows| [n_embd, rows, n_expert, 1])
             && [first, second, down].iter().all(|a| a.has_whole_rows())
             && x.has_float_rows()
-            && weights.has_float_rows();
-        let groups = |n: i64| n as usize / GROUP;
-        let n_slots = (n_used * n_tokens) as usize;
-        let has_kernels = n_embd as usize % GROUP == 0 && n_ff as usize % GROUP == 0;
-        let fits = fits
-            && has_kernels
-            && self.scratch.fits(2 * n_tokens as usize * groups(n_embd), n_slots * groups(n_ff), n_slots);
+            && weights.has_float_rows()
+            && n_embd as usize % GROUP == 0
+            && n_ff as usize % GROUP == 0;
         let way = |a: Tensor<'b>| a.ty().filter(|_| fits).and_then(|ty| self.isa.way(ty));
         let (Some(gate), Some(up), Some(down_way)) = (way(first), way(second), way(down)) else { return Ok(None) };
-        let work = Arc::new(Experts { gate, up, down: down_way, scratch: self.scratch.clone() });
+        let shape = Shape {
+            n_tokens: n_tokens as usize,
+            n_row: n_embd as usize,
+            n_used: n_used as usize,
+            n_ff: n_ff as usize,
+            n_expert: n_expert as usize,
+            n_threads: 0,
+        };
+        if !self.scratch.sizes().holds(sizes(self.isa, shape)) {
+            return Ok(None);
+        }
+        let is_many =
+            shape.n_tokens >= MANY_TOKENS && n_used * n_tokens >= MANY_PER_EXPERT as i64 * n_expert;
+        let can_unpack = [gate, up, down_way].iter().all(|way| way.unpack.is_some());
+        let engine = self.isa.engine().filter(|_| is_many && can_unpack);
+        if is_many && engine.is_none() && self.isa != Isa::Scalar {
+            return Ok(None);
+        }
+        let work = Arc::new(Experts { gate, up, down: down_way, engine, scratch: self.scratch.clone() });
         let mut operands = vec![x, ids, weights, first];
         if let GateUp::Two { up, .. } = gate_up {
             operands.push(up);
@@ -121,3 +165,34 @@ impl Kernels {
         b.work("experts", work, &operands, &[(ids, n_expert)], [n_embd, n_tokens, 1, 1]).map(Some)
     }
 }
+
+/// The memory that nodes of a shape need.
+fn sizes(isa: Isa, shape: Shape) -> Sizes {
+    let n_slots = shape.n_tokens * shape.n_used;
+    let sizes = Sizes {
+        // Experts may need it in two orders.
+        n_x: 2 * shape.n_tokens * shape.n_row.div_ceil(GROUP),
+        n_hidden: n_slots * shape.n_ff.div_ceil(GROUP),
+        n_slots,
+        ..Sizes::default()
+    };
+    if isa == Isa::Ggml {
+        return Sizes::default();
+    }
+    if isa.engine().is_none() || shape.n_tokens < MANY_TOKENS {
+        return sizes;
+    }
+    // Every expert may have a pack that is not full.
+    let of_experts = n_slots / PACK_TOKENS + n_slots.min(shape.n_expert);
+    let n_packs = shape.n_tokens.div_ceil(PACK_TOKENS).max(of_experts);
+    Sizes {
+        x_tiles: n_packs * shape.n_row.div_ceil(TILE_K),
+        hidden_tiles: of_experts * shape.n_ff.div_ceil(TILE_K),
+        panel_tiles: 2 * shape.n_row.max(shape.n_ff).div_ceil(TILE_K),
+        n_threads: shape.n_threads,
+        ..sizes
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::activation::Group;
 use super::block::GROUP;
+use super::gemm::{Pack, TILE_BYTES};
 use super::team::Team;
 use crate::ggml::Shared;
 use std::cell::UnsafeCell;
@@ -33,6 +34,8 @@ pub(super) struct Chosen {
     /// The first slot.
     pub(super) first: usize,
     pub(super) n: usize,
+    /// The first of its packs.
+    pub(super) first_pack: usize,
 }
 
 /// How much of everything.
@@ -44,6 +47,27 @@ pub(super) struct Sizes {
     pub(super) n_hidden: usize,
     /// Choices of experts, of all tokens.
     pub(super) n_slots: usize,
+    /// Tiles of packed activations, of packed hidden values, and of a thread's two panels.
+    pub(super) x_tiles: usize,
+    pub(super) hidden_tiles: usize,
+    pub(super) panel_tiles: usize,
+    pub(super) n_threads: usize,
+}
+
+impl Sizes {
+    /// Whether there is as much of everything, but for threads.
+    pub(super) fn holds(self, other: Sizes) -> bool {
+        let pairs = [
+            (self.n_x, other.n_x),
+            (self.n_hidden, other.n_hidden),
+            (self.n_slots, other.n_slots),
+            (self.x_tiles, other.x_tiles),
+            (self.hidden_tiles, other.hidden_tiles),
+            (self.panel_tiles, other.panel_tiles),
+            (self.n_threads, other.n_threads),
+        ];
+        pairs.into_iter().all(|(has, needs)| has >= needs)
+    }
 }
 
 /// What all nodes of a graph share. ggml computes one node after the other, so that one node has it at a time.
@@ -58,6 +82,9 @@ pub(super) struct Scratch {
     pub(super) chosen: Buffer<Chosen>,
     /// Of each slot, its token and which of its experts.
     pub(super) slots: Buffer<(u32, u32)>,
+    pub(super) x_pack: Pack,
+    pub(super) hidden_pack: Pack,
+    panels: Pack,
     sizes: Sizes,
 }
 
@@ -72,12 +99,21 @@ impl Scratch {
             // One more tells how many there are.
             chosen: Buffer::new(Chosen::default(), sizes.n_slots + 1),
             slots: Buffer::new((0, 0), sizes.n_slots),
+            x_pack: Pack::new(sizes.x_tiles),
+            hidden_pack: Pack::new(sizes.hidden_tiles),
+            panels: Pack::new(sizes.panel_tiles * sizes.n_threads),
             sizes,
         }
     }
 
-    /// Whether there is room for so many groups of activations, of hidden values, and slots.
-    pub(super) fn fits(&self, n_x: usize, n_hidden: usize, n_slots: usize) -> bool {
-        n_x <= self.sizes.n_x && n_hidden <= self.sizes.n_hidden && n_slots <= self.sizes.n_slots
+    /// The two panels of a thread.
+    pub(super) fn panels(&self, thread: usize) -> Shared<'_, [u32; TILE_BYTES / 4]> {
+        let n = self.sizes.panel_tiles;
+        self.panels.shared().part(thread * n..(thread + 1) * n)
+    }
+
+    /// What there is room for.
+    pub(super) fn sizes(&self) -> Sizes {
+        self.sizes
     }
 }

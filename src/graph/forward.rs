@@ -5,7 +5,7 @@ use super::cells::Seq;
 use super::observe::Seen;
 use super::router::Routing;
 use super::step::{self, BuildError, Keep, Ports, StepShape};
-use crate::experts::Isa;
+use crate::experts::{Isa, Room};
 use crate::ggml::{ComputeError, Cpu, OutOfMemory, Store, StoreError};
 use crate::gguf::Gguf;
 use crate::model::{Config, ConfigError, Weights, WeightsError};
@@ -148,6 +148,8 @@ pub struct Forward {
     pub(super) cpu: Cpu,
     stop: Arc<AtomicBool>,
     options: Options,
+    /// What our kernels keep between graphs.
+    room: Room,
     /// The shape of the graph that is loaded.
     loaded: Option<(StepShape, Ports)>,
 }
@@ -168,7 +170,7 @@ impl Forward {
             Cache::new(&config, n_ctx, options.cache_type).map_err(|error| LoadError::Cache { n_ctx, error })?;
         let cpu = Cpu::new(options.n_threads, options.reference)?;
         let stop = cpu.stop_flag();
-        Ok(Forward { config, weights, store, cache, cpu, stop, options, loaded: None })
+        Ok(Forward { config, weights, store, cache, cpu, stop, options, room: Room::default(), loaded: None })
     }
 
     pub fn config(&self) -> &Config {
@@ -432,7 +434,8 @@ impl Forward {
         self.loaded = None;
         let Options { flash_attention: flash, routing, isa, n_threads, .. } = self.options;
         let method = step::Method { flash, routing, isa, n_threads };
-        let (graph, ports) = step::build(&self.config, &self.weights, &self.store, &self.cache, method, shape)?;
+        let (graph, ports) =
+            step::build(&self.config, &self.weights, &self.store, &self.cache, method, &mut self.room, shape)?;
         self.cpu.load(graph)?;
         self.loaded = Some((shape, ports));
         Ok(())

@@ -39,6 +39,8 @@ pub fn whose(isa: Isa, ty: &str) -> Isa {
 
 /// Values in a row, as wide as DeepSeek-V3.
 const ROW: u64 = 7168;
+/// Rows of models' matrices are multiples of this, which some kernels want.
+const ROWS: u64 = 64;
 /// Tokens that are multiplied together to see what prompts cost: between the 16 that an expert of DeepSeek-V3 gets of
 /// a batch of 512, and the 512 that share all the rest.
 const TOGETHER: i64 = 64;
@@ -82,7 +84,7 @@ pub fn measure(isa: Isa, n_threads: usize, progress: &dyn Fn(&str)) -> Result<Ra
 /// Bytes of a row, and how many make a matrix.
 fn rows(ty: TensorType, matrix_bytes: u64) -> (u64, u64) {
     let row_bytes = ROW / ty.block_len() * ty.block_bytes();
-    (row_bytes, (matrix_bytes / row_bytes).max(1))
+    (row_bytes, (matrix_bytes / row_bytes).next_multiple_of(ROWS))
 }
 
 /// More than caches hold, as far as there is memory for it.
@@ -136,8 +138,9 @@ fn blocks(ty: TensorType, n_bytes: usize) -> Vec<u8> {
 
 /// Seconds to multiply the store's matrix by `n` vectors.
 fn multiply(store: &Arc<Store>, matrix: StoreId, n: i64, isa: Isa, n_threads: usize) -> Result<f64, KernelError> {
-    let shape = experts::Shape { n_threads, n_tokens: n as usize, n_row: ROW as usize, n_used: 0, n_ff: 0 };
-    let kernels = experts::Kernels::new(isa, shape);
+    let shape =
+        experts::Shape { n_threads, n_tokens: n as usize, n_row: ROW as usize, n_used: 0, n_ff: 0, n_expert: 0 };
+    let kernels = experts::Kernels::new(isa, shape, &mut experts::Room::default());
     let (graph, x) = Graph::build(4, vec![store.clone()], |b: &Builder<'_>| {
         let (input, x) = b.input("x", TensorType::F32, [ROW as i64, n, 1, 1])?;
         b.output(kernels.mul_mat(b, b.stored(0, matrix), x)?)?;
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn rows_are_whole_blocks_and_scales_are_numbers() {
         for ty in TYPES {
-            assert!(ROW.is_multiple_of(ty.block_len()), "{ty}");
+            assert!(ROW.is_multiple_of(ty.block_len()) && rows(ty, 1 << 20).1 > 0, "{ty}");
             let bytes = blocks(ty, ty.block_bytes() as usize * 8);
             let mut values = vec![0.0; ty.block_len() as usize * 8];
             crate::ggml::dequantize(ty, &bytes, &mut values).unwrap();

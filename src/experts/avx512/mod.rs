@@ -10,11 +10,13 @@
 
 mod iq;
 mod k;
+mod panel;
 mod plain;
 mod tables;
 
 use super::activation::{Group, Order, Row};
 use super::block::group_bytes;
+use super::gemm::has_vectors;
 use super::kernel::Way;
 use crate::gguf::TensorType;
 use std::arch::x86_64::*;
@@ -226,10 +228,10 @@ dots!(floats, Floats, dot_floats);
 /// The kernel of a type; to be called where [`is_supported`] only.
 pub(super) fn kernel(ty: TensorType) -> Option<Way> {
     fn of_whole<F: Whole>() -> Way {
-        Way { dot: whole::<F>, order: F::ORDER }
+        Way { dot: whole::<F>, order: F::ORDER, unpack: has_vectors().then_some(panel::whole::<F>) }
     }
     fn of_floats<F: Floats>() -> Way {
-        Way { dot: floats::<F>, order: F::ORDER }
+        Way { dot: floats::<F>, order: F::ORDER, unpack: has_vectors().then_some(panel::by_floats::<F>) }
     }
     let gathers = gathers_pay();
     Some(match ty {

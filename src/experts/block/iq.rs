@@ -52,6 +52,7 @@ pub(super) fn iq1_m(block: &[u8], books: &Codebooks, out: &mut Unpacked) {
 }
 
 /// The F16 in the high nibbles of the four scale words.
+#[inline]
 pub(in crate::experts) fn iq1_m_d(scales: [u16; 4]) -> u16 {
     scales[0] >> 12 | scales[1] >> 8 & 0xf0 | scales[2] >> 4 & 0xf00 | scales[3] & 0xf000
 }

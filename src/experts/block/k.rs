@@ -90,6 +90,7 @@ pub(super) fn q6_k(block: &[u8], _: &Codebooks, out: &mut Unpacked) {
 }
 
 /// The scales of Q3_K as 16 bytes, in order, 32 too large.
+#[inline]
 pub(in crate::experts) fn q3_k_scales(bytes: &[u8]) -> u128 {
     const LOW: u32 = 0x0f0f_0f0f;
     const HIGH: u32 = 0x0303_0303;
@@ -104,6 +105,7 @@ pub(in crate::experts) fn q3_k_scales(bytes: &[u8]) -> u128 {
 }
 
 /// Scales and mins of Q4_K and Q5_K as 8 bytes each, in order.
+#[inline]
 pub(in crate::experts) fn eight_scales_and_mins(bytes: &[u8]) -> (u64, u64) {
     const SIX: u32 = 0x3f3f_3f3f;
     const LOW: u32 = 0x0f0f_0f0f;
