@@ -2,6 +2,7 @@
 
 use crate::catalog;
 use crate::engine;
+use crate::experts::IsaError;
 use crate::ggml;
 use crate::gguf;
 use crate::graph;
@@ -81,6 +82,9 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             | engine::OpenError::NotLocked { .. }
             | engine::OpenError::Thread(_) => Some(Exit::NoMemory),
         };
+    }
+    if cause.is::<IsaError>() {
+        return Some(Exit::Usage);
     }
     if let Some(error) = cause.downcast_ref::<engine::Refused>() {
         return Some(match error {

@@ -6,6 +6,7 @@
 //! - `catalog`: the models of `models.toml`, and their files: from the hub to the disk.
 //! - `engine`: a loaded model that answers: the token loop, sampler, stop rules.
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
+//! - `experts`: the CPU's kernels: the routed experts and the matrices beside them, in the file's own layout.
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
 //! - `placement`: what of a model lies where, and how fast that is; numbers only.
 //! - `machine`: this machine as it measures itself, and those that a file describes.
@@ -24,9 +25,9 @@
 //!
 //! Dependencies only fall: `cli` → `plan`, `engine`, `session`, `chat`, `catalog`; `plan` → `machine`, `synth`,
 //! `catalog`; `machine` → `engine`, `placement`; `engine` → `graph`, `tokenizer`; `session` → `chat` → `tokenizer` →
-//! `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`. `placement` needs
-//! nothing. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed in `ggml` and in the mapping of files, nowhere
-//! else.
+//! `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`; `engine`, `machine`,
+//! `graph` → `experts` → `ggml`. `placement` needs nothing. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed
+//! in `ggml`, `experts` and the mapping of files, nowhere else.
 
 pub mod catalog;
 pub mod chat;

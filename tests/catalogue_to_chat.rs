@@ -113,6 +113,37 @@ fn a_model_on_the_hub_is_planned_by_its_headers() {
     assert!(text.contains(&format!("the headers of {} files of {REPO}", files.len())), "{text}");
 }
 
+/// Of quants beside the one that is planned only their sizes are known, and their names.
+#[test]
+fn what_else_a_repository_has_is_planned_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_holes(&V3, &folder.path().join("V3-Q4_0.gguf"), Split::None).remove(0);
+    let mut beginning = Vec::new();
+    fs::File::open(&path).unwrap().take(16 << 20).read_to_end(&mut beginning).unwrap();
+    let files = [("V3-Q4_0.gguf", beginning), ("V3-IQ1_S.gguf", vec![0]), ("V3-F16.gguf", vec![0])];
+    let home = Home::new(Hub::start(&files));
+    let sizes = [("V3-Q4_0.gguf", fs::metadata(&path).unwrap().len()), ("V3-IQ1_S.gguf", 134 << 30)];
+    home.hub.ways().sizes.extend(sizes.map(|(name, n)| (name.to_owned(), n)));
+    home.hub.ways().sizes.insert("V3-F16.gguf".to_owned(), 1250 << 30);
+
+    let plan = home.plan_json("hf:tester/Tiny-GGUF:Q4_0");
+    let rows = plan["quants"].as_array().unwrap();
+    let of = |key: &str| rows.iter().map(|row| row[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("name"), ["IQ1_S", "Q4_0", "F16"]);
+    assert_eq!(
+        (of("fits"), of("best")),
+        (vec![true.into(), true.into(), false.into()], vec![false.into(), true.into(), false.into()])
+    );
+    assert_eq!(rows[1]["generation"], plan["generation"][0]["tokens_per_second"], "its own header counts");
+    for (row, size) in [(&rows[0], 134u64 << 30), (&rows[2], 1250 << 30)] {
+        assert!(row["bytes"].as_u64().unwrap().abs_diff(size) < 1_000_000, "{row}");
+    }
+    let speed = |row: &Json| row["generation"][0].as_f64().unwrap();
+    assert!(speed(&rows[2]) < speed(&rows[1]), "the disk is slower");
+    let requests = home.hub.requests();
+    assert!(requests.iter().all(|request| !request.is_data || request.path.contains("Q4_0")), "{requests:?}");
+}
+
 #[test]
 fn headers_come_from_servers_that_break_off_or_have_no_ranges() {
     let home = Home::new(Hub::start(&[("Demo-Q6_K.gguf", demo())]));
@@ -134,7 +165,7 @@ fn what_is_no_model_or_not_there_is_said() {
     for (model, code, says) in [
         ("mine:Q6_K", 65, "Junk-Q6_K.gguf"),
         ("mine:Q2_K", 66, "has no quant 'Q2_K'; it has Q6_K, Q8_0"),
-        ("mine", 2, "several quants"),
+        ("mine", 2, "several quants: name one behind a colon, as in 'mine:Q6_K'. It has Q6_K (0.0 MB), Q8_0 (7.8 MB)"),
         ("hf:tester/Other:Q6_K", 66, "no repository"),
     ] {
         let ended = home.plan(model, &[]);
@@ -174,7 +205,7 @@ fn pull_plan_chat() {
     let home = Home::new(Hub::start(&[("Demo-Q6_K.gguf", demo())]));
     let planned = home.plan("mine:Q6_K", &[]);
     assert_eq!(planned.code, Some(0), "{}", planned.stderr);
-    assert!(planned.stdout.contains("the headers of 1 files of"), "{}", planned.stdout);
+    assert!(planned.stdout.contains("the headers of 1 file of"), "{}", planned.stdout);
     assert!(asked(&home.hub.requests()) < demo().len() as u64 / 4);
 
     let pulled = home.run(&["pull", "mine:Q6_K"]);

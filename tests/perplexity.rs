@@ -214,7 +214,7 @@ fn what_cannot_be_done_is_said() {
         (&["@text", "-c", "99999999999"], 2, "a chunk has from 8"),
         (&["@text", "--stride", "0"], 2, "--stride 0"),
         (&["@text", "--stride", "513"], 2, "--stride 513"),
-        (&["@text", "--chunks", "0"], 2, "0 is not in 1.."),
+        (&["@text", "--chunks", "0"], 2, "a whole number of 1 or more"),
         (&["@text", "-c", "16", "--save-logits", "@saved"], 73, "exists already"),
         (&["@text", "-c", "16", "--save-logits", "@none/new"], 73, "none/new"),
         (&["--kl", "@saved", "-c", "32"], 2, "saved with chunks of 16 tokens"),

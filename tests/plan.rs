@@ -209,16 +209,46 @@ fn doctor_measures_once_and_plan_uses_it() {
     assert!(report["system"]["ram"].as_u64() >= report["system"]["available"].as_u64());
     assert!(report["advice"].as_array().unwrap().iter().all(|advice| advice["what"].is_string()));
 
+    assert_eq!(report["build"]["kernels"], measured["kernels"]);
+
     let second = cachalot(&["doctor", "--json"]);
     assert_eq!(second.stderr, "");
     assert_eq!(json(&second)["measured"], *measured);
     let text = cachalot(&["doctor"]);
-    for line in ["CPU", "RAM", "bandwidth", "NUMA", "huge pages", "memlock", "cgroup", "governor", "GPU", "attention"] {
+    for line in [
+        "CPU",
+        "kernels",
+        "RAM",
+        "bandwidth",
+        "NUMA",
+        "huge pages",
+        "memlock",
+        "cgroup",
+        "governor",
+        "GPU",
+        "attention",
+    ] {
         assert!(text.stdout.lines().any(|l| l.starts_with(line)), "{line}: {}", text.stdout);
     }
     let plan = cachalot(&["plan", path, "--json"]);
     assert_eq!((plan.code, plan.stderr.contains("measuring")), (Some(0), false), "{}", plan.stderr);
     assert_eq!(json(&plan)["machine"]["rates"], measured["rates"]);
+
+    // Figures of other kernels are for who chooses these.
+    let other = |kernels: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cachalot"));
+        let command = command.env("XDG_CACHE_HOME", folder.path()).env("CACHALOT_CPU", kernels);
+        run(command.args(["doctor", "--json"]))
+    };
+    let kept = folder.path().join("cachalot/machine.json");
+    let mut figures: Json = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
+    figures["kernels"] = "scalar".into();
+    fs::write(&kept, figures.to_string()).unwrap();
+    let ended = other("scalar");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!(json(&ended)["build"]["kernels"], "scalar");
+    let ended = other("sse9");
+    assert!(ended.code == Some(2) && ended.stderr.contains("CACHALOT_CPU"), "{:?}: {}", ended.code, ended.stderr);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod support;
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -336,6 +337,24 @@ fn killed_at_any_time_it_leaves_nothing_half_done() {
         }
     }
     assert!(n_partial > 0, "none left a part of a file, {n_whole} were whole");
+    home.hub.ways().pace = None;
+    home.pulls();
+}
+
+#[test]
+fn a_signal_ends_it_with_a_word_and_loses_nothing() {
+    let home = Home::new();
+    home.hub.ways().pace = Some(512);
+    let mut pull = home.hub.cachalot(home.path(), &["pull", NAME]);
+    let child = pull.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !home.names().iter().any(|name| name.ends_with(".partial")) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((ended.status.code(), ended.stdout.as_slice()), (Some(130), &b""[..]), "{stderr}");
+    assert!(stderr.ends_with("what has come is kept; the same command goes on with it\n"), "{stderr}");
     home.hub.ways().pace = None;
     home.pulls();
 }

@@ -94,7 +94,7 @@ fn what_was_meant_is_said() {
         (&["--temp", "-1"][..], "temperature is -1; it must be"),
         (&["--top-p", "-0.5"], "top_p is -0.5; it must be"),
         (&["--seed", "-1"], "invalid value '-1' for '--seed <N>'"),
-        (&["-n", "0"], "0 is not in 1.."),
+        (&["-n", "0"], "a whole number of 1 or more"),
         (&["--set", "top-kk=1"], "'top-kk'; did you mean 'top_k'?"),
         (&["--set", "colour=1"], "these are: temperature"),
     ] {
@@ -179,7 +179,7 @@ fn logits_that_cannot_be_had() {
         (good.clone(), &["--positions", "2"], 2, "2 is not one of 2 tokens"),
         (good.clone(), &["--positions", "x"], 2, "'x' is no position"),
         (good.clone(), &["-c", "1"], 3, "the prompt has 2 tokens, but the context only 1"),
-        (good.clone(), &["--batch", "0"], 2, "0 is not in 1.."),
+        (good.clone(), &["--batch", "0"], 2, "a whole number of 1 or more"),
     ] {
         let ended = logits(&model.path, &tokens, &out, extra);
         assert_eq!(ended.code, Some(code), "{tokens:?} {extra:?}: {}", ended.stderr);

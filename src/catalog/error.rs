@@ -31,10 +31,10 @@ pub enum Error {
     SeveralHere { name: String, quants: Vec<String> },
     #[error(
         "{repo} has several quants: name one behind a colon, as in '{name}:{}'. It has {}",
-        .quants.first().map_or("QUANT", String::as_str),
-        list(.quants)
+        .quants.first().map_or("QUANT", |(quant, _)| quant),
+        list(&.quants.iter().map(|(quant, bytes)| format!("{quant} ({})", gigabytes(*bytes))).collect::<Vec<_>>())
     )]
-    NeedsQuant { name: String, repo: String, quants: Vec<String> },
+    NeedsQuant { name: String, repo: String, quants: Vec<(String, u64)> },
     #[error("{repo} has no quant '{quant}'; it has {}", list(.there))]
     NoQuant { repo: String, quant: String, there: Vec<String> },
     #[error("{repo} has no GGUF files")]
@@ -143,6 +143,15 @@ fn denied(repo: &str, endpoint: &str, has_token: bool) -> String {
             "it is gated or private, or there is none of that name; accept its conditions at {endpoint}/{repo}, and \
              set HF_TOKEN to a token of yours"
         ),
+    }
+}
+
+/// `250 GB`, as the cards of repositories count.
+fn gigabytes(bytes: u64) -> String {
+    match bytes as f64 / 1e9 {
+        gb @ 10.0.. => format!("{gb:.0} GB"),
+        gb @ 0.1.. => format!("{gb:.1} GB"),
+        gb => format!("{:.1} MB", gb * 1e3),
     }
 }
 

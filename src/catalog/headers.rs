@@ -24,6 +24,8 @@ const CONNECTIONS: usize = 8;
 pub struct Headers {
     pub repo: String,
     pub quant: String,
+    /// All quants of the repository that are whole, with their bytes.
+    pub quants: Vec<(String, u64)>,
     /// The commit that they are of.
     pub revision: String,
     /// In the order of the shards.
@@ -62,7 +64,7 @@ impl Headers {
         }
         files.sort_by_key(|(at, _)| *at);
         let files = files.into_iter().map(|(_, file)| file).collect();
-        Ok(Headers { repo: repo.to_string(), quant: set.quant, revision: commit, files })
+        Ok(Headers { repo: repo.to_string(), quant: set.quant, quants: set.all, revision: commit, files })
     }
 
     /// Bytes that came for it.

@@ -28,6 +28,8 @@ pub(super) struct Set {
     /// As the files' names say it, `UD-Q2_K_XL`.
     pub(super) quant: String,
     pub(super) files: Vec<Listed>,
+    /// All quants that are there whole, with their bytes; not those whose names mean several.
+    pub(super) all: Vec<(String, u64)>,
 }
 
 /// Whether a quant that is there is the one that is wanted: `Q2_K_XL` means `UD-Q2_K_XL` too.
@@ -56,7 +58,10 @@ pub(super) fn choose(repo: &Repo, name: &str, quant: Option<&str>, listing: Vec<
     };
     let mut found: Vec<(&String, &Shards)> = match quant {
         None if sets.len() > 1 => {
-            return Err(Error::NeedsQuant { name: name.to_owned(), repo: repo.to_string(), quants: quants() });
+            let mut quants: Vec<(String, u64)> = sets.values().map(|set| (set.quant.clone(), set.bytes())).collect();
+            quants.sort();
+            quants.dedup_by(|a, b| a.0 == b.0);
+            return Err(Error::NeedsQuant { name: name.to_owned(), repo: repo.to_string(), quants });
         }
         None => sets.iter().collect(),
         Some(quant) => {
@@ -75,7 +80,15 @@ pub(super) fn choose(repo: &Repo, name: &str, quant: Option<&str>, listing: Vec<
         let sets = sets.iter().filter(|(_, other)| other.quant == set.quant).map(|(stem, _)| stem.clone()).collect();
         return Err(Error::Ambiguous { repo: repo.to_string(), quant: wanted.to_owned(), sets });
     }
-    set.whole(repo)
+    set.whole(repo).map(|set| Set { all: sizes(&sets), ..set })
+}
+
+fn sizes(sets: &BTreeMap<String, Shards>) -> Vec<(String, u64)> {
+    let mut sizes: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+    for set in sets.values().filter(|set| set.is_whole()) {
+        sizes.entry(&set.quant).and_modify(|known| *known = None).or_insert(Some(set.bytes()));
+    }
+    sizes.into_iter().filter_map(|(quant, bytes)| Some((quant.to_owned(), bytes?))).collect()
 }
 
 /// Files whose names differ by the number of the shard.
@@ -87,6 +100,14 @@ struct Shards {
 }
 
 impl Shards {
+    fn is_whole(&self) -> bool {
+        (1..=self.count).all(|number| self.files.contains_key(&number))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.values().map(|file| file.size).fold(0, u64::saturating_add)
+    }
+
     fn whole(&self, repo: &Repo) -> Result<Set, Error> {
         let missing: Vec<u64> = (1..=self.count).filter(|number| !self.files.contains_key(number)).collect();
         if let (Some(number), Some(file)) = (missing.first(), self.files.values().next()) {
@@ -99,7 +120,7 @@ impl Shards {
                 first: format!("{stem}-{number:05}-of-{:05}.gguf", self.count),
             });
         }
-        Ok(Set { quant: self.quant.clone(), files: self.files.values().cloned().collect() })
+        Ok(Set { quant: self.quant.clone(), files: self.files.values().cloned().collect(), all: Vec::new() })
     }
 }
 
@@ -224,6 +245,14 @@ mod tests {
         assert_eq!(chosen(Some("UD-Q4_K_XL"), &paths).unwrap().1, ["m-UD-Q4_K_XL.gguf"]);
         let two = chosen(Some("Q4_0"), &["a-Q4_0.gguf", "b-Q4_0.gguf"]);
         assert!(matches!(two, Err(Error::Ambiguous { sets, .. }) if sets == ["a-Q4_0", "b-Q4_0"]));
+    }
+
+    #[test]
+    fn all_quants_that_are_whole_have_sizes() {
+        let paths = ["m-Q8_0.gguf", "a-Q4_0.gguf", "b-Q4_0.gguf", "m-Q6_K-00001-of-00002.gguf"];
+        let both = ["m-Q2_K-00002-of-00002.gguf", "m-Q2_K-00001-of-00002.gguf"];
+        let set = choose(&Repo::parse("a/b").unwrap(), "a", Some("Q8_0"), listing(&[&paths[..], &both].concat()));
+        assert_eq!(set.unwrap().all, [("Q2_K".to_owned(), 2), ("Q8_0".to_owned(), 1)]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use super::generate::summary;
 use super::model::{ModelOptions, remarks};
 use super::output::message;
 use super::sampling::SamplingOptions;
+use super::size::at_least_one;
 use crate::engine::{Engine, Finished, Request};
-use clap::builder::RangedU64ValueParser;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub(super) struct AnswerOptions {
     #[arg(short, long, display_order = 0)]
     model: Option<PathBuf>,
     /// Tokens to generate at most
-    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
     n_predict: Option<usize>,
     /// End the answer before this text; may be repeated
     #[arg(long, value_name = "TEXT")]

@@ -3,10 +3,10 @@
 use super::input::Input;
 use super::model::ModelOptions;
 use super::output::message;
+use super::size::at_least_one;
 use crate::engine::Engine;
 use crate::exit::BadInput;
 use crate::quality::Cut;
-use clap::builder::RangedU64ValueParser;
 use std::path::PathBuf;
 
 /// Tokens of a chunk, where nothing else is said.
@@ -20,7 +20,7 @@ pub(super) struct CorpusOptions {
     /// The text; - is stdin
     pub(super) file: Option<PathBuf>,
     /// Chunks to compute at most
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>)]
     pub(super) chunks: Option<usize>,
     /// Take control tokens that are spelled in the text for what they are
     #[arg(long)]

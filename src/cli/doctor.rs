@@ -4,7 +4,9 @@ use super::output::{answer, json, message};
 use super::size::{binary, decimal};
 use crate::catalog::{self, Store};
 use crate::engine::{self, ResidentPages, Source, logical_cores, physical_cores};
+use crate::experts::Isa;
 use crate::ggml;
+use crate::machine::kernels::whose;
 use crate::machine::system::{System, disk_of};
 use crate::machine::{Card, Figures, cards, disk, has_nvidia};
 use crate::text::Escaped;
@@ -13,11 +15,12 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Show what this machine can do for a model, and what to change, with the commands to do it
+/// Show what this machine can do for a model, and how to have it do more
 ///
 /// Memory and kernels are measured once, in some ten seconds, and kept for `plan`, until the machine or the build is
 /// another one.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A model, by its name or path, to look at its files and their disk [default: all that were pulled]
     model: Option<PathBuf>,
@@ -34,6 +37,12 @@ pub(super) struct Args {
     #[arg(short, long)]
     quiet: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot doctor
+  cachalot doctor deepseek-v3-0324:Q2_K_XL --disk
+  cachalot doctor --again --json";
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -60,6 +69,8 @@ struct Cores {
 struct Build {
     ggml: &'static str,
     backends: Vec<String>,
+    /// Whose kernels compute on the CPU.
+    kernels: &'static str,
     /// What the CPU has and the build does not use.
     unused: Vec<&'static str>,
 }
@@ -102,26 +113,33 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Err(why) => (Vec::new(), Some(why)),
     };
     let system = System::read();
-    let build = Build { ggml: ggml::version(), backends: ggml::backends(), unused: ggml::unused_features() };
+    let isa = Isa::chosen()?;
+    let build = Build {
+        ggml: ggml::version(),
+        backends: ggml::backends(),
+        kernels: isa.name(),
+        unused: ggml::unused_features(),
+    };
     let advice = advice(&system, &build, &gpus, no_gpus.as_deref(), &models);
     let cores = Cores { physical: physical_cores(), logical: logical_cores() };
     let report = Report { system, cores, build, measured, gpus, no_gpus, models, advice };
     match args.json {
         true => json(&report)?,
-        false => answer(text(&report).as_bytes())?,
+        false => answer(text(&report, isa).as_bytes())?,
     }
     Ok(())
 }
 
 /// The figures of this machine: those that are kept, or measured now.
 pub(super) fn figures(again: bool, quiet: bool) -> anyhow::Result<Figures> {
-    if let Some(kept) = Figures::kept().filter(|_| !again) {
+    let isa = Isa::chosen()?;
+    if let Some(kept) = Figures::kept(isa).filter(|_| !again) {
         return Ok(kept);
     }
     if !quiet {
         message("measuring memory and kernels of this machine, once, for some ten seconds");
     }
-    let figures = Figures::measure(&|_| ())?;
+    let figures = Figures::measure(isa, &|_| ())?;
     if let Err(error) = figures.keep() {
         message(&format!("what was measured cannot be kept for next time: {error}"));
     }
@@ -228,7 +246,7 @@ fn advice(system: &System, build: &Build, gpus: &[Card], no_gpus: Option<&str>, 
     all
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report, isa: Isa) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
         let _ = writeln!(text, "{label:<11} {}", Escaped(&value));
@@ -238,6 +256,7 @@ fn text(report: &Report) -> String {
     let name = system.cpu.as_deref().unwrap_or("unknown");
     line("CPU", format!("{name}, {} cores, {} threads", cores.physical, cores.logical));
     line("build", format!("ggml {}; {}", report.build.ggml, report.build.backends.join("; ")));
+    line("kernels", chosen(isa));
     line("RAM", format!("{}, of which {} can be used now", of(system.ram), of(system.usable)));
     line("bandwidth", format!("{:.1} GB/s, read by {} threads", measured.bandwidth / 1e9, measured.threads));
     line(
@@ -298,7 +317,7 @@ fn text(report: &Report) -> String {
         };
         line("disk", format!("{disk}: {speed}"));
     }
-    text.push_str(&kernels(measured));
+    text.push_str(&kernels(measured, isa));
     for Advice { what, command } in &report.advice {
         let _ = writeln!(text, "\nto change: {}", Escaped(what));
         if let Some(command) = command {
@@ -308,14 +327,23 @@ fn text(report: &Report) -> String {
     text
 }
 
-/// How fast each type is computed with.
-fn kernels(measured: &Figures) -> String {
-    let mut table = super::output::Table::new(&["type", ">generating, GB/s", ">prompts, Gop/s"]);
+/// Whose kernels run, and which could.
+fn chosen(isa: Isa) -> String {
+    let others = Isa::available().into_iter().filter(|other| *other != isa).map(Isa::name);
+    format!("{isa} (CACHALOT_CPU takes others: {})", others.collect::<Vec<_>>().join(", "))
+}
+
+/// How fast each type is computed with, and whose kernel does.
+fn kernels(measured: &Figures, isa: Isa) -> String {
+    let mut table = super::output::Table::new(&["type", "kernel", ">generating, GB/s", ">prompts, Gop/s"]);
+    let mut row = |ty: &str, decode: Option<f64>, prefill: f64| {
+        let decode = decode.map_or(String::new(), |rate| format!("{:.1}", rate / 1e9));
+        table.row([ty.to_owned(), whose(isa, ty).to_string(), decode, format!("{:.0}", prefill / 1e9)]);
+    };
     for (ty, rate) in &measured.rates.decode {
-        let prefill = measured.rates.prefill.get(ty).copied().unwrap_or(0.0);
-        table.row([ty.clone(), format!("{:.1}", rate / 1e9), format!("{:.0}", prefill / 1e9)]);
+        row(ty, Some(*rate), measured.rates.prefill.get(ty).copied().unwrap_or(0.0));
     }
-    table.row(["attention".to_owned(), String::new(), format!("{:.0}", measured.rates.attention / 1e9)]);
+    row("attention", None, measured.rates.attention);
     format!("\n{}", table.render(""))
 }
 

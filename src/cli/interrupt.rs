@@ -32,9 +32,13 @@ fn on_signal() {
     let work = WORK.lock().unwrap_or_else(PoisonError::into_inner);
     match &*work {
         Some(work) if !work.is_interrupted.swap(true, Ordering::SeqCst) => (work.stop)(),
-        // No destructor runs: other threads are still computing.
-        _ => low_level::exit(i32::from(Exit::Interrupted as u8)),
+        _ => end(),
     }
+}
+
+/// Ends the program at once. No destructor runs: other threads are still at work.
+pub(super) fn end() -> ! {
+    low_level::exit(i32::from(Exit::Interrupted as u8))
 }
 
 /// Work that a signal does not kill but ends. One piece at a time.

@@ -132,9 +132,10 @@ fn explain(info: &Info) {
         _ => "in the page cache",
     };
     message(&format!(
-        "plan: all on the CPU, {} threads; weights {} {place}, cache {} for {} tokens in {}, intermediate results at \
+        "plan: all on the CPU, {} threads, kernels {}; weights {} {place}, cache {} for {} tokens in {}, intermediate results at \
          most {}; {available} could be had before",
         info.n_threads,
+        info.isa,
         decimal(memory.weights),
         decimal(memory.cache),
         info.n_ctx,

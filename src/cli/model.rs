@@ -2,11 +2,11 @@
 
 use super::loading::LoadOptions;
 use super::output::message;
+use super::size::at_least_one;
 use crate::catalog;
 use crate::engine::{self, CacheType, Engine, Routing, Source};
 use crate::exit::BadInput;
 use clap::ValueEnum;
-use clap::builder::RangedU64ValueParser;
 use std::path::Path;
 
 const NO_MODEL: &str = "there is no model: name one with -m (this program was built without the demo model)";
@@ -14,7 +14,7 @@ const NO_MODEL: &str = "there is no model: name one with -m (this program was bu
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ModelOptions {
     /// Tokens of context [default: the model's own, at most 32768]
-    #[arg(short = 'c', long = "context", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(short = 'c', long = "context", value_name = "N", value_parser = at_least_one::<usize>)]
     context: Option<usize>,
     #[command(flatten)]
     compute: ComputeOptions,
@@ -24,10 +24,10 @@ pub(super) struct ModelOptions {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ComputeOptions {
     /// Threads to compute with [default: one a physical core]
-    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
     threads: Option<usize>,
     /// Tokens of a prompt to compute at once [default: 512]
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>)]
     batch: Option<usize>,
     /// How cached keys and values are stored
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = CacheTypeArg::F16)]

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 ///
 /// Reads headers only. Exits with 75 if the model does not fit, and says what would.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one, or a name: deepseek-v3-0324:Q2_K_XL,
     /// hf:OWNER/REPO:QUANT. Of what is not here the headers are read from the hub, some megabytes
@@ -59,6 +60,13 @@ pub(super) struct Args {
     #[arg(short, long)]
     quiet: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cachalot plan deepseek-v3-0324:Q2_K_XL
+  cachalot plan model.gguf -c 65536 --cache-type q8_0
+  cachalot plan deepseek-v3-0324:Q2_K_XL --machine desk.toml --pin 'blk.3-10.experts=gpu0'
+  cachalot plan model.gguf --machine desk.toml --export-ot";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let hub = if args.offline || is_offline() { None } else { Some(Hub::from_environment(message)?) };
@@ -186,7 +194,8 @@ fn text(plan: &Plan) -> String {
         match &plan.origin {
             Origin::File { path } => path.display().to_string(),
             Origin::Hub { repo, n_files, n_read, .. } => {
-                format!("the headers of {n_files} files of {repo}, {} of them", decimal(*n_read))
+                let files = if *n_files == 1 { "1 file".to_owned() } else { format!("{n_files} files") };
+                format!("the headers of {files} of {repo}, {} of them", decimal(*n_read))
             }
             Origin::Derived { published: Some(size), of_types, because } => format!(
                 "its shapes, and its published size, from which the types of this quant's mix are {:+.1} % off ({because})",
@@ -211,7 +220,7 @@ fn text(plan: &Plan) -> String {
     let percent = |[least, most]: [f64; 2]| format!("{:.0} to {:.0} %", 100.0 * least, 100.0 * most);
     let _ = writeln!(
         text,
-        "\nbased on {basis}; generation is expected at {} of the limit, prompts at {} of their kernels' rate, by {}",
+        "\nbased on {basis}\nexpected: {} of the limit in generation, {} of the kernels' rate in prompts\n          ({})",
         percent(efficiency.generation),
         percent(efficiency.prompts),
         efficiency.source,

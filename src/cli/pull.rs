@@ -44,7 +44,7 @@ const EXAMPLES: &str = "\
 Examples:
   cachalot pull deepseek-v3-0324:Q2_K_XL
   cachalot pull hf:unsloth/DeepSeek-V3-0324-GGUF:Q2_K_XL
-  cachalot chat \"$(cachalot pull deepseek-v3-0324)\"";
+  cachalot chat \"$(cachalot pull deepseek-v3-0324:Q2_K_XL)\"";
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let store = args.folder.store()?;
@@ -65,7 +65,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         message(&summary(&plan));
     }
     let transfer = Transfer::new(&plan.missing(), args.quiet);
+    let guard = transfer.guard("what has come is kept; the same command goes on with it");
     let fetched = plan.run(args.connections, &|event| transfer.note(event));
+    drop(guard);
     let (bytes, time) = transfer.finish();
     let pulled = fetched?;
     if !args.quiet {

@@ -1,4 +1,4 @@
-//! Sizes for people: GiB, and exact bytes with separators; and sizes that people type.
+//! Sizes for people: GiB, and exact bytes with separators; and sizes and numbers that people type.
 
 /// `233.18 GiB`; smaller ones in MiB, KiB or bytes.
 pub(super) fn binary(bytes: u64) -> String {
@@ -54,6 +54,14 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| format!("'{text}' is no size, which is a number such as 48G, 500M, 64K or 1000000"))
 }
 
+/// A number of things of which there has to be one.
+pub(super) fn at_least_one<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let number = text.parse::<u64>().ok().filter(|number| *number > 0);
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| "it must be a whole number of 1 or more".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +81,14 @@ mod tests {
         assert_eq!(exact(250_380_123_456), "250,380,123,456");
         assert_eq!(count(671_026_419_200), "671.03 B");
         assert_eq!(count(9_500_000), "9.50 M");
+    }
+
+    #[test]
+    fn typed_numbers() {
+        assert_eq!((at_least_one::<usize>("1"), at_least_one::<u32>("4294967295")), (Ok(1), Ok(u32::MAX)));
+        for wrong in ["", "0", "-1", "1.5", "4294967296"] {
+            assert!(at_least_one::<u32>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! How far a download, or a check of files, has come: bars on a terminal, lines in a log.
 
+use super::interrupt::{self, Guard};
 use super::output::message;
 use super::progress::in_words;
 use super::size;
 use crate::catalog::{Event, PulledFile};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -160,6 +161,25 @@ impl Transfer {
             Shown::Lines => message(text),
             Shown::Bars { all, .. } => all.suspend(|| message(text)),
         }
+    }
+
+    /// What a signal does meanwhile: the bars go, `text` is said, and the program ends. What has come is on the disk.
+    pub(super) fn guard(&self, text: &'static str) -> Guard {
+        let is_quiet = matches!(self.shown, Shown::Nothing);
+        let bars = match &self.shown {
+            Shown::Bars { all, .. } => Some(all.clone()),
+            _ => None,
+        };
+        interrupt::guard(move || {
+            if let Some(bars) = &bars {
+                let _ = bars.clear();
+                bars.set_draw_target(ProgressDrawTarget::hidden());
+            }
+            if !is_quiet {
+                message(text);
+            }
+            interrupt::end();
+        })
     }
 
     /// Ends it; returns the bytes that have come, and in which time.

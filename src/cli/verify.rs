@@ -55,7 +55,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     reopen(&pulled, &findings)?;
     let plan = Plan::again(&hub, pulled)?;
     let transfer = Transfer::new(&plan.missing(), args.quiet);
+    let guard = transfer.guard("what has come is kept; `cachalot pull` goes on with it");
     let repaired = plan.run(4, &|event| transfer.note(event));
+    drop(guard);
     transfer.finish();
     structure(&repaired?, args.quiet)
 }

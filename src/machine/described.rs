@@ -93,7 +93,7 @@ impl Machine {
             disk: file.disk.as_ref().map_or(Ok(3e9), |disk| reader.giga("disk.gb_s", &disk.gb_s))?,
             // Threads read the memory of other nodes too: half the speed was measured where it was not parted.
             efficiency: Efficiency { generation: [if nodes > 1 { least / 2.0 } else { least }, most], ..PUBLISHED },
-            basis: "the description, and kernels as on a Zen 4 core",
+            basis: "the description, and ggml's kernels as on a Zen 4 core",
         })
     }
 }
@@ -149,8 +149,8 @@ fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// What one core does: measured with `doctor` on two of an AMD EPYC (Zen 4, AVX-512, no AMX), and halved. What is
-/// read in wide types was limited by their memory, not by them.
+/// What one core does with ggml's kernels: measured with `CACHALOT_CPU=ggml cachalot doctor` on two of an AMD EPYC
+/// (Zen 4, AVX-512, no AMX), and halved. What is read in wide types was limited by their memory, not by them.
 fn a_core() -> Rates {
     let types =
         |column: fn(&(&str, f64, f64)) -> f64| CORE.iter().map(|row| (row.0.to_owned(), column(row) * 1e9)).collect();

@@ -3,6 +3,7 @@
 use super::{Card, GPU_OVERHEAD, Gpu, MEASURED, Machine, Rates, kernels, system::System};
 use crate::engine::bench::machine::read_bandwidth;
 use crate::engine::physical_cores;
+use crate::experts::Isa;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +13,8 @@ use std::path::PathBuf;
 pub struct Figures {
     /// What tells this machine from others.
     fingerprint: String,
+    /// Whose kernels were measured.
+    pub kernels: String,
     /// Bytes a second that all cores together read from memory.
     pub bandwidth: f64,
     pub threads: usize,
@@ -21,22 +24,31 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The figures that are kept of this machine, if it is the same still.
-    pub fn kept() -> Option<Figures> {
+    /// The figures that are kept of this machine, if it is the same still and computes with the same kernels.
+    pub fn kept(isa: Isa) -> Option<Figures> {
+        Figures::of_this_machine().filter(|kept| kept.are_of(isa))
+    }
+
+    fn are_of(&self, isa: Isa) -> bool {
+        self.kernels == isa.name()
+    }
+
+    fn of_this_machine() -> Option<Figures> {
         let text = fs::read_to_string(path()?).ok()?;
         serde_json::from_str::<Figures>(&text).ok().filter(|kept| kept.fingerprint == fingerprint())
     }
 
     /// Measures memory and kernels: some ten seconds. Disks that were measured before are kept.
-    pub fn measure(progress: &dyn Fn(&str)) -> Result<Figures, kernels::KernelError> {
+    pub fn measure(isa: Isa, progress: &dyn Fn(&str)) -> Result<Figures, kernels::KernelError> {
         let threads = physical_cores();
         progress("memory");
         let bandwidth = read_bandwidth(threads);
-        let rates = kernels::measure(threads, progress)?;
-        let disks = Figures::kept().map(|kept| kept.disks).unwrap_or_default();
+        let rates = kernels::measure(isa, threads, progress)?;
+        let disks = Figures::of_this_machine().map(|kept| kept.disks).unwrap_or_default();
         // Kernels read memory too, and may have found it less busy.
         let fastest = rates.decode.values().copied().fold(bandwidth, f64::max);
-        Ok(Figures { fingerprint: fingerprint(), bandwidth: fastest, threads, rates, disks })
+        let kernels = isa.name().to_owned();
+        Ok(Figures { fingerprint: fingerprint(), kernels, bandwidth: fastest, threads, rates, disks })
     }
 
     /// Keeps them, as far as there is somewhere to keep them: they are measured again otherwise.
@@ -80,7 +92,7 @@ fn path() -> Option<PathBuf> {
     Some(directories::ProjectDirs::from("", "", "cachalot")?.cache_dir().join("machine.json"))
 }
 
-/// CPU, cores, RAM to the GiB, and the build: whatever the figures depend on.
+/// CPU, cores, RAM to the GiB, and the build: whatever the figures depend on, but for the kernels that may be chosen.
 fn fingerprint() -> String {
     let system = System::read();
     let cpu = system.cpu.unwrap_or_default();
@@ -92,6 +104,12 @@ fn fingerprint() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_of_the_kernels_that_were_measured() {
+        let figures = Figures { kernels: Isa::Scalar.name().to_owned(), ..Figures::default() };
+        assert!(figures.are_of(Isa::Scalar) && !figures.are_of(Isa::Ggml));
+    }
 
     #[test]
     fn a_card_and_a_disk_become_parts_of_the_machine() {

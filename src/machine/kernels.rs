@@ -1,8 +1,9 @@
 //! How fast this machine's CPU computes with each type of weights, and in attention: measured with the kernels that
-//! run a model, all threads, on matrices that no cache holds.
+//! run a model, ours or ggml's, all threads, on matrices that no cache holds.
 
 use super::Rates;
 use crate::engine::available_bytes;
+use crate::experts::{self, Isa};
 use crate::ggml::{Builder, ComputeError, Cpu, Graph, OpError, OutOfMemory, Store, StoreError, StoreId};
 use crate::gguf::{Shape, TensorType};
 use crate::model::scales;
@@ -30,8 +31,16 @@ pub fn like(ty: TensorType) -> TensorType {
     }
 }
 
+/// Whose kernel computes with a measured type, by its name, where those of `isa` run.
+pub fn whose(isa: Isa, ty: &str) -> Isa {
+    let is_ours = TYPES.iter().any(|known| known.name() == ty && isa.computes(*known, ROW as usize));
+    if is_ours { isa } else { Isa::Ggml }
+}
+
 /// Values in a row, as wide as DeepSeek-V3.
 const ROW: u64 = 7168;
+/// Rows of models' matrices are multiples of this, which some kernels want.
+const ROWS: u64 = 64;
 /// Tokens that are multiplied together to see what prompts cost: between the 16 that an expert of DeepSeek-V3 gets of
 /// a batch of 512, and the 512 that share all the rest.
 const TOGETHER: i64 = 64;
@@ -53,8 +62,8 @@ pub enum KernelError {
     Compute(#[from] ComputeError),
 }
 
-/// Measures all; `progress` is told which type is next.
-pub fn measure(n_threads: usize, progress: &dyn Fn(&str)) -> Result<Rates, KernelError> {
+/// Measures all, with the kernels of `isa` where it has any for a type; `progress` is told which type is next.
+pub fn measure(isa: Isa, n_threads: usize, progress: &dyn Fn(&str)) -> Result<Rates, KernelError> {
     let mut rates = Rates::default();
     let wanted = matrix_bytes();
     for ty in TYPES {
@@ -62,7 +71,7 @@ pub fn measure(n_threads: usize, progress: &dyn Fn(&str)) -> Result<Rates, Kerne
         let (row_bytes, n_rows) = rows(ty, wanted);
         let (store, matrix) = random_matrix(ty, n_rows)?;
         let store = Arc::new(store);
-        let seconds = |n: i64| multiply(&store, matrix, n, n_threads);
+        let seconds = |n: i64| multiply(&store, matrix, n, isa, n_threads);
         rates.decode.insert(ty.name().to_owned(), (row_bytes * n_rows) as f64 / seconds(1)?);
         let operations = 2.0 * (ROW * n_rows) as f64 * TOGETHER as f64;
         rates.prefill.insert(ty.name().to_owned(), operations / seconds(TOGETHER)?);
@@ -75,7 +84,7 @@ pub fn measure(n_threads: usize, progress: &dyn Fn(&str)) -> Result<Rates, Kerne
 /// Bytes of a row, and how many make a matrix.
 fn rows(ty: TensorType, matrix_bytes: u64) -> (u64, u64) {
     let row_bytes = ROW / ty.block_len() * ty.block_bytes();
-    (row_bytes, (matrix_bytes / row_bytes).max(1))
+    (row_bytes, (matrix_bytes / row_bytes).max(1).next_multiple_of(ROWS))
 }
 
 /// More than caches hold, as far as there is memory for it.
@@ -128,10 +137,13 @@ fn blocks(ty: TensorType, n_bytes: usize) -> Vec<u8> {
 }
 
 /// Seconds to multiply the store's matrix by `n` vectors.
-fn multiply(store: &Arc<Store>, matrix: StoreId, n: i64, n_threads: usize) -> Result<f64, KernelError> {
+fn multiply(store: &Arc<Store>, matrix: StoreId, n: i64, isa: Isa, n_threads: usize) -> Result<f64, KernelError> {
+    let shape =
+        experts::Shape { n_threads, n_tokens: n as usize, n_row: ROW as usize, n_used: 0, n_ff: 0, n_expert: 0 };
+    let kernels = experts::Kernels::new(isa, shape, &mut experts::Room::default());
     let (graph, x) = Graph::build(4, vec![store.clone()], |b: &Builder<'_>| {
         let (input, x) = b.input("x", TensorType::F32, [ROW as i64, n, 1, 1])?;
-        b.output(b.mul_mat(b.stored(0, matrix), x)?)?;
+        b.output(kernels.mul_mat(b, b.stored(0, matrix), x)?)?;
         Ok::<_, KernelError>(input)
     })?;
     let mut cpu = Cpu::new(n_threads, false)?;
@@ -191,9 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn kernels_are_ours_where_there_are_any() {
+        assert_eq!(whose(Isa::Scalar, "Q4_K"), Isa::Scalar);
+        assert_eq!(whose(Isa::Ggml, "Q4_K"), Isa::Ggml);
+        for other in ["F32", "attention"] {
+            assert_eq!(whose(Isa::Scalar, other), Isa::Ggml, "{other}");
+        }
+    }
+
+    #[test]
     fn rows_are_whole_blocks_and_scales_are_numbers() {
         for ty in TYPES {
-            assert!(ROW.is_multiple_of(ty.block_len()), "{ty}");
+            assert!(ROW.is_multiple_of(ty.block_len()) && rows(ty, 0).1 > 0, "{ty}");
             let bytes = blocks(ty, ty.block_bytes() as usize * 8);
             let mut values = vec![0.0; ty.block_len() as usize * 8];
             crate::ggml::dequantize(ty, &bytes, &mut values).unwrap();

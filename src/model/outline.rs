@@ -5,7 +5,7 @@
 
 use super::class::{Class, Role};
 use super::config::{Config, ConfigError};
-use crate::gguf::{Damage, Gguf, Header, Metadata, TensorInfo};
+use crate::gguf::{Damage, Gguf, Header, Metadata, Shape, TensorInfo, TensorType};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone)]
@@ -53,6 +53,15 @@ impl Outline {
         let others = self.tensors.iter().map(len).sum::<u64>() - routed;
         let wanted = n_bytes.checked_sub(others).filter(|_| routed > 0)?;
         self.routed_scale = wanted as f64 / routed as f64;
+        Some(self)
+    }
+
+    /// The same model with its tensors in other types; `None` where one cannot be in its type.
+    pub fn in_types(mut self, ty: impl Fn(&str, &Shape) -> TensorType) -> Option<Outline> {
+        for info in &mut self.tensors {
+            info.ty = ty(&info.name, &info.shape);
+            info.range = 0..info.shape.n_bytes(info.ty)?;
+        }
         Some(self)
     }
 

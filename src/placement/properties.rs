@@ -102,8 +102,10 @@ proptest! {
         prop_assert!(with <= without * (1.0 + 1e-9), "{} {}", with, without);
     }
 
+    /// Layers are alike: where they are not, one expert more of an early one may take the place of a larger one of a
+    /// later.
     #[test]
-    fn more_of_one_gpu_is_never_slower(demand in any_model(), ram in 0u64..6000, bytes in 0u64..3000, more in 0u64..500) {
+    fn more_of_one_gpu_is_never_slower(demand in regular_model(), ram in 0u64..6000, bytes in 0u64..3000, more in 0u64..500) {
         let [before, after] = [bytes, bytes + more].map(|bytes| {
             let machine = machine(ram, &[gpu(bytes)]);
             seconds(&demand, &machine, &place(&demand, &machine, &[]).unwrap())

@@ -4,7 +4,7 @@ use crate::catalog::{self, Headers, Hub, MAIN, Model, Reference, Size};
 use crate::engine::Source;
 use crate::gguf::{self, Gguf, WriteError};
 use crate::model::{ConfigError, Outline, OutlineError};
-use crate::quantize::Mix;
+use crate::quantize::{Mix, Target};
 use crate::synth::{self, Recipe, RecipeError};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ pub struct Subject {
     pub outline: Outline,
     /// What the catalogue says of it.
     model: Option<&'static Model>,
+    /// The quants beside it on the hub, with their bytes.
+    offered: Vec<(String, u64)>,
 }
 
 /// Where what is known of a model comes from.
@@ -64,7 +66,7 @@ impl Subject {
     pub fn find(model: &str, hub: Option<&Hub>) -> Result<Subject, SubjectError> {
         let error = match catalog::source(Path::new(model)) {
             Ok(source) => return Subject::of_file(source),
-            Err(error @ (catalog::Error::NotPulled { .. } | catalog::Error::Unfinished { .. })) => error,
+            Err(error) if is_elsewhere(&error) => error,
             Err(error) => return Err(error.into()),
         };
         let Some(reference) = Reference::parse(model)? else { return Err(error.into()) };
@@ -89,7 +91,7 @@ impl Subject {
         let outline = Outline::of(&gguf).map_err(|error| SubjectError::Config { path: path.clone(), error })?;
         let title = outline.name.clone().unwrap_or_else(|| path.display().to_string());
         let path = gguf.shards().first().map_or(path, |shard| shard.path().to_owned());
-        Ok(Subject { title, origin: Origin::File { path }, outline, model: None })
+        Ok(Subject { title, origin: Origin::File { path }, outline, model: None, offered: Vec::new() })
     }
 
     fn of_hub(reference: &Reference, hub: &Hub) -> Result<Subject, SubjectError> {
@@ -99,7 +101,7 @@ impl Subject {
         let beginnings: Vec<(&[u8], u64)> = headers.files.iter().map(|file| (&file.bytes[..], file.size)).collect();
         let (n_files, n_read) = (headers.files.len(), headers.n_read());
         let outline = Outline::of_headers(&beginnings);
-        let Headers { repo, quant, revision, .. } = headers;
+        let Headers { repo, quant, quants, revision, .. } = headers;
         let outline = outline.map_err(|error| SubjectError::Headers {
             repo: repo.clone(),
             quant: quant.clone(),
@@ -108,7 +110,7 @@ impl Subject {
         let name = reference.model.map(|model| model.title.clone()).or_else(|| outline.name.clone());
         let title = format!("{} {quant}", name.unwrap_or_else(|| repo.clone()));
         let origin = Origin::Hub { repo, quant, revision, n_files, n_read };
-        Ok(Subject { title, origin, outline, model: reference.model })
+        Ok(Subject { title, origin, outline, model: reference.model, offered: quants })
     }
 
     /// By its shapes and what is published of its size.
@@ -125,23 +127,46 @@ impl Subject {
         };
         let title = format!("{} {}", model.title, size.map_or(wanted, |size| size.quant));
         let origin = Origin::Derived { published: size.map(|size| size.bytes), of_types, because };
-        Ok(Subject { title, origin, outline, model: Some(model) })
+        Ok(Subject { title, origin, outline, model: Some(model), offered: Vec::new() })
     }
 
     #[cfg(test)]
     pub(super) fn of_outline(outline: Outline) -> Subject {
         let origin = Origin::Derived { published: None, of_types: outline.n_bytes(), because: String::new() };
-        Subject { title: "a model".to_owned(), origin, outline, model: None }
+        Subject { title: "a model".to_owned(), origin, outline, model: None, offered: Vec::new() }
     }
 
-    /// The published quants of the model, where the catalogue has their sizes.
+    /// The published quants of the model: those of which the catalogue has the sizes, or else those that the hub has
+    /// beside it.
     pub(super) fn quants(&self) -> Vec<(String, Outline)> {
-        let Some(model) = self.model else { return Vec::new() };
-        let quant = |size: Size<'static>| {
+        let quant = |model, size: Size<'static>| {
             let (outline, _) = outline(model, size.quant, Some(size)).ok()??;
             Some((size.quant.to_owned(), outline))
         };
-        model.sizes().into_iter().filter_map(quant).collect()
+        let known = self.model.into_iter().flat_map(|model| model.sizes().into_iter().map(move |size| (model, size)));
+        let known: Vec<_> = known.filter_map(|(model, size)| quant(model, size)).collect();
+        match (known.is_empty(), self.offered.as_slice()) {
+            (true, [_, _, ..]) => {
+                self.offered.iter().map(|(name, n)| (name.clone(), self.as_quant(name, *n))).collect()
+            }
+            _ => known,
+        }
+    }
+
+    /// This model in another quant of so many bytes: by its own shapes, and the types that the name says; where it says
+    /// none, those of the mix that comes nearest.
+    fn as_quant(&self, name: &str, n_bytes: u64) -> Outline {
+        if matches!(&self.origin, Origin::Hub { quant, .. } if quant == name) {
+            return self.outline.clone();
+        }
+        let n_layer = self.outline.config.n_layer as u32;
+        let of = |target: Target| self.outline.clone().in_types(|name, shape| target.tensor_type(name, shape, n_layer));
+        let nearest = || {
+            let all = Mix::ALL.into_iter().filter_map(|mix| of(Target::Mix(mix)));
+            all.min_by_key(|outline| outline.n_bytes().abs_diff(n_bytes))
+        };
+        let outline = Target::of_quant(name).and_then(of).or_else(nearest).unwrap_or_else(|| self.outline.clone());
+        outline.clone().scaled_to(n_bytes).unwrap_or(outline)
     }
 
     /// The file whose disk it would be read from.
@@ -151,6 +176,12 @@ impl Subject {
             Origin::Hub { .. } | Origin::Derived { .. } => None,
         }
     }
+}
+
+/// Whether there is a model of that name, but not here.
+fn is_elsewhere(error: &catalog::Error) -> bool {
+    use catalog::Error::{NoFiles, NotPulled, Unfinished};
+    matches!(error, NoFiles(_) | NotPulled { .. } | Unfinished { .. })
 }
 
 fn is_of_quants(error: &catalog::Error) -> bool {
@@ -224,5 +255,7 @@ mod tests {
         assert!(error("hf:a/b:Q4").contains("the hub was not asked"));
         assert!(find("deepseek-r1:iq1_m").unwrap().title.to_lowercase().ends_with("iq1_m"));
         assert!(find("deepseek-v3-0324").unwrap().title.ends_with("Q2_K_XL"));
+        // No repository has it, and its shapes are known.
+        let Origin::Derived { published: None, .. } = find("deepseek-v2.5:IQ2_XXS").unwrap().origin else { panic!() };
     }
 }

@@ -19,7 +19,15 @@ pub enum Target {
 }
 
 impl Target {
-    pub(super) fn tensor_type(self, name: &str, shape: &Shape, n_layer: u32) -> TensorType {
+    /// What a published quant is stored in, as far as its name says it: most of `Q4_K_M` is Q4_K.
+    pub fn of_quant(name: &str) -> Option<Target> {
+        let plain = name.strip_prefix("UD-").unwrap_or(name);
+        let shorter = || plain.rsplit_once('_').filter(|(_, size)| matches!(*size, "S" | "M" | "L" | "XL"));
+        name.parse().ok().or_else(|| shorter()?.0.parse().ok())
+    }
+
+    /// The type of the tensor `name` of this shape in a model of `n_layer` layers.
+    pub fn tensor_type(self, name: &str, shape: &Shape, n_layer: u32) -> TensorType {
         let flat = match self {
             Target::Mix(mix) => return mix.tensor_type(name, shape, n_layer),
             Target::Flat(ty) => ty,
@@ -153,6 +161,23 @@ mod tests {
         assert_eq!("q2_k".parse(), Ok(Target::Flat(TensorType::Q2_K)));
         let error = "I8".parse::<Target>().unwrap_err().to_string();
         assert!(error.starts_with("there is no mix and no type 'I8'; mixes: UD-IQ1_S,"), "{error}");
+    }
+
+    #[test]
+    fn published_quants_by_their_names() {
+        let flat = |ty| Some(Target::Flat(ty));
+        for (name, expected) in [
+            ("Q4_K_M", flat(TensorType::Q4_K)),
+            ("UD-Q5_K_XL", flat(TensorType::Q5_K)),
+            ("Q8_0", flat(TensorType::Q8_0)),
+            ("IQ1_S", flat(TensorType::IQ1_S)),
+            ("UD-IQ1_S", Some(Target::Mix(Mix::IQ1_S))),
+            ("UD-Q2_K_XL", Some(Target::Mix(Mix::Q2_K_XL))),
+            ("IQ3_M", None),
+            ("demo", None),
+        ] {
+            assert_eq!(Target::of_quant(name), expected, "{name}");
+        }
     }
 
     #[test]

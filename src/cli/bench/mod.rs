@@ -9,6 +9,7 @@ mod report;
 use super::interrupt::guard_job;
 use super::model::ComputeOptions;
 use super::output::{answer, json, message};
+use super::size::at_least_one;
 use crate::catalog;
 use crate::engine::bench::{Test, first_token, machine};
 use crate::engine::{Engine, trained_context};
@@ -29,16 +30,16 @@ pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo`
     model: PathBuf,
     /// Lengths of prompts, in tokens
-    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "128,512", value_parser = count())]
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "128,512", value_parser = at_least_one::<u32>)]
     prompt: Vec<u32>,
     /// Tokens to generate
-    #[arg(short = 'n', long, value_name = "N", default_value = "32", value_parser = count())]
+    #[arg(short = 'n', long, value_name = "N", default_value = "32", value_parser = at_least_one::<u32>)]
     generate: u32,
     /// Cached tokens behind which they are generated
     #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "0,4096", value_parser = depth())]
     depth: Vec<u32>,
     /// How often each measurement is made
-    #[arg(short, long, value_name = "N", default_value = "3", value_parser = count())]
+    #[arg(short, long, value_name = "N", default_value = "3", value_parser = at_least_one::<u32>)]
     repetitions: u32,
     /// Measure prompts only, or generation only
     #[arg(long, value_name = "WHAT")]
@@ -72,10 +73,6 @@ Examples:
 enum Only {
     Prompt,
     Generation,
-}
-
-fn count() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..)
 }
 
 fn depth() -> clap::builder::RangedI64ValueParser<u32> {

@@ -45,6 +45,8 @@ struct Machine {
     threads: usize,
     ggml: &'static str,
     backends: Vec<String>,
+    /// Whose kernels compute on the CPU.
+    kernels: &'static str,
     /// 10⁹ bytes a second.
     bandwidth_gb_s: f64,
 }
@@ -161,6 +163,7 @@ impl Report {
                 threads: info.n_threads,
                 ggml: ggml::version(),
                 backends: ggml::backends(),
+                kernels: info.isa.name(),
                 bandwidth_gb_s: bandwidth / 1e9,
             },
             settings: Settings {
@@ -217,6 +220,7 @@ impl Report {
         fact("CPU", format!("{}, threads {}", machine.cpu.as_deref().unwrap_or("unknown"), machine.threads));
         fact("memory", format!("{:.1} GB/s read", machine.bandwidth_gb_s));
         fact("ggml", format!("{}, {}", machine.ggml, machine.backends.join(", ")));
+        fact("kernels", machine.kernels.to_owned());
         fact("settings", settings.text());
         fact("a token reads", traffic.text());
         fact("load", format!("{:.3} s, files as found", load.seconds));

@@ -31,12 +31,13 @@ use super::loading::in_words;
 use super::model::ModelOptions;
 use super::output::message;
 use super::sampling::SamplingOptions;
+use super::size::at_least_one;
 use crate::chat::{Family, Message};
 use crate::engine::{self, Engine};
 use crate::exit::{BadInput, Interrupted, Unwritable};
 use crate::session::{Model, Question, Store, StoreError, TurnId};
 use actions::Next;
-use clap::builder::RangedU64ValueParser;
+use anyhow::Context;
 use command::Entered;
 use editor::{Editor, Input};
 use keep::Keep;
@@ -87,7 +88,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     reasoning: Reasoning,
     /// Tokens of an answer at most
-    #[arg(short, long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
     n_predict: Option<usize>,
     #[command(flatten)]
     sampling: SamplingOptions,
@@ -200,7 +201,12 @@ impl Chat {
         let option = args.model.as_deref();
         let named = args.named.as_deref().or(option.filter(|_| args.is_model_typed || which.is_none()));
         let before = which.map(|_| PathBuf::from(&chat.keep.transcript().model.path));
-        chat.open(named.or(before.as_deref().filter(|path| !path.as_os_str().is_empty())))?;
+        let before = before.as_deref().filter(|path| named.is_none() && !path.as_os_str().is_empty());
+        let opened = chat.open(named.or(before));
+        match before {
+            Some(_) => opened.context("the model that the chat was with (-m goes on with another)")?,
+            None => opened?,
+        }
         chat.set_as_before();
         let model = chat.model_of_engine()?;
         let transcript = chat.keep.transcript_mut();

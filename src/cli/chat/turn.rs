@@ -1,12 +1,13 @@
 //! One question and its answer: the prompt, what is said before a long one, the answer as it comes, its end.
 
 use super::super::conversation::encode;
+use super::super::loading::in_words;
 use super::super::output::message;
 use super::Chat;
 use super::terminal::{Unechoed, aside, size};
 use super::view::{Status, View, dimmed, usable};
 use crate::chat::{self, Conversation, Ending, Family, Message, Prompt, Thinking};
-use crate::engine::{Event, Failure, FinishReason, Finished, Piece, Progress, Request, Usage};
+use crate::engine::{Event, Failure, FinishReason, Finished, Piece, Progress, ReadingState, Request, Usage};
 use crate::session::{Answer, Body, Finish, Question, TurnId};
 use crate::terminal::line::fill;
 use crate::terminal::{status, visible};
@@ -145,7 +146,7 @@ impl Chat {
     fn generate(&mut self, prompt: &Prompt, ids: Vec<u32>) -> anyhow::Result<Ended> {
         let (sampling, max_tokens) = (self.settings.sampling.clone(), self.settings.max_tokens);
         let request = Request { prompt: ids.clone(), sampling, max_tokens, ..Request::default() };
-        let mut pace = Pace::new(ids.len(), self.prompt_rate);
+        let mut pace = Pace::new(ids.len(), self.prompt_rate).beside(self.engine()?.reading());
         let (sender, events) = mpsc::channel();
         let canceller = self.engine()?.submit(request, move |event| sender.send(event).is_ok())?;
         self.last_prompt.clone_from(&ids);
@@ -293,7 +294,8 @@ impl Chat {
         let n_steps = usage.generated_tokens.saturating_sub(1);
         let speed = |rate: Option<f64>| rate.map(|rate| format!(", {rate:.1} tokens/s")).unwrap_or_default();
         let n_ctx = self.engine()?.info().n_ctx;
-        let n_used = usage.prompt_tokens + usage.generated_tokens;
+        // A token that fills the context is said, and needs no room.
+        let n_used = (usage.prompt_tokens + usage.generated_tokens).min(n_ctx);
         Ok(format!(
             "prompt {} ({} cached){}; answer {}{}; context {} of {} ({} %); seed {seed}",
             status::tokens(usage.prompt_tokens),
@@ -336,12 +338,19 @@ pub(super) struct Pace {
     began: Instant,
     noted: Instant,
     has_ended: bool,
+    /// How far the model's files are that are read meanwhile.
+    reading: Option<ReadingState>,
 }
 
 impl Pace {
     pub(super) fn new(total: usize, rate: Option<f64>) -> Pace {
         let now = Instant::now();
-        Pace { total, done: 0, rate, began: now, noted: now, has_ended: false }
+        Pace { total, done: 0, rate, began: now, noted: now, has_ended: false, reading: None }
+    }
+
+    /// The same beside the reading of the model's files, which the prompt waits for.
+    pub(super) fn beside(self, reading: Option<ReadingState>) -> Pace {
+        Pace { reading, ..self }
     }
 
     pub(super) fn note(&mut self, progress: Progress) {
@@ -356,8 +365,12 @@ impl Pace {
     }
 
     pub(super) fn show(&self, line: &mut Status) {
-        if !self.has_ended {
-            line.show(&status::prompt(self.done, self.total, self.rate, self.noted.elapsed()));
+        if self.has_ended {
+            return;
         }
+        line.show(&match self.reading.as_ref().and_then(ReadingState::so_far) {
+            Some(so_far) => format!("reading the model: {}", in_words(so_far)),
+            None => status::prompt(self.done, self.total, self.rate, self.noted.elapsed()),
+        });
     }
 }
