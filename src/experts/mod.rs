@@ -23,7 +23,7 @@ pub use kernel::{Activations, Isa, IsaError, Kernel};
 use crate::ggml::{Builder, OpError, OpResult, Tensor};
 use block::GROUP;
 use gemm::{PACK_TOKENS, PANEL_ROWS, TILE_K};
-use kernel::Way;
+use kernel::Many;
 use matmul::MatMul;
 use mixture::Experts;
 use scratch::{Scratch, Sizes};
@@ -57,10 +57,9 @@ pub struct Shape {
     pub n_expert: usize,
 }
 
-/// From so many tokens a matrix on, they are computed at once.
-const MANY_TOKENS: usize = 8;
-/// The same for an expert, on average.
-const MANY_PER_EXPERT: usize = 4;
+/// From so many tokens of a matrix on, or of an expert on average, panels are made: before, unpacking again for each few
+/// tokens is faster (measured: at 8 tokens by a half with vectors, twofold with AMX; about equal at 16).
+const MANY: usize = 16;
 
 /// Memory that graphs use one after the other.
 #[derive(Default)]
@@ -81,31 +80,25 @@ impl Kernels {
         let ([k, n, a2, a3], [kx, n_tokens, x2, x3]) = (a.ne(), x.ne());
         let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
         let way = a.ty().filter(|_| is_flat && (k as usize).is_multiple_of(GROUP)).and_then(|ty| self.isa.way(ty));
+        let Some(way) = way else { return b.mul_mat(a, x) };
         let (tokens, groups, tiles) = (n_tokens as usize, k as usize / GROUP, k as usize / TILE_K);
-        let needs = Sizes {
-            n_x: tokens * groups,
-            x_tiles: tokens.div_ceil(PACK_TOKENS) * tiles,
-            panel_tiles: 2 * tiles,
-            ..Sizes::default()
+        let many = match tokens >= MANY && (n as usize).is_multiple_of(PANEL_ROWS) {
+            true => a.ty().map_or(Many::Ggml, |ty| self.isa.many(ty)),
+            false => Many::Rows,
         };
-        let Some(way) = way.filter(|way| self.scratch.sizes().holds(self.without_packs(*way, needs))) else {
-            return b.mul_mat(a, x);
+        let needs = match many {
+            Many::Ggml => return b.mul_mat(a, x),
+            Many::Rows => Sizes { n_x: tokens * groups, ..Sizes::default() },
+            Many::Panels(_) => {
+                let x_tiles = tokens.div_ceil(PACK_TOKENS) * tiles;
+                Sizes { x_tiles, panel_tiles: 2 * tiles, ..Sizes::default() }
+            }
         };
-        let is_many = tokens >= MANY_TOKENS && (n as usize).is_multiple_of(PANEL_ROWS);
-        let engine = self.isa.engine().filter(|_| is_many && way.unpack.is_some());
-        if is_many && engine.is_none() && self.isa != Isa::Scalar {
+        if !self.scratch.sizes().holds(needs) {
             return b.mul_mat(a, x);
         }
-        let work = MatMul { way, engine, scratch: self.scratch.clone() };
+        let work = MatMul { way, engine: many.engine(), scratch: self.scratch.clone() };
         b.work("mul_mat", Arc::new(work), &[a, x], &[], [n, n_tokens, 1, 1])
-    }
-
-    /// What is needed where nothing can be packed.
-    fn without_packs(&self, way: Way, needs: Sizes) -> Sizes {
-        match self.isa.engine().filter(|_| way.unpack.is_some()) {
-            Some(_) => needs,
-            None => Sizes { x_tiles: 0, hidden_tiles: 0, panel_tiles: 0, ..needs },
-        }
     }
 
     /// The weighted sum of each token's experts: `x` [n_embd, n_tokens], `ids` I32 [n_used, n_tokens], `weights`
@@ -150,12 +143,13 @@ impl Kernels {
         if !self.scratch.sizes().holds(sizes(self.isa, shape)) {
             return Ok(None);
         }
-        let is_many = shape.n_tokens >= MANY_TOKENS && n_used * n_tokens >= MANY_PER_EXPERT as i64 * n_expert;
-        let can_unpack = [gate, up, down_way].iter().all(|way| way.unpack.is_some());
-        let engine = self.isa.engine().filter(|_| is_many && can_unpack);
-        if is_many && engine.is_none() && self.isa != Isa::Scalar {
-            return Ok(None);
-        }
+        let is_many = shape.n_tokens >= MANY && n_used * n_tokens >= MANY as i64 * n_expert;
+        let all = [first, second, down].map(|a| a.ty().map_or(Many::Ggml, |ty| self.isa.many(ty)));
+        let engine = match is_many {
+            true if all.contains(&Many::Ggml) => return Ok(None),
+            true => all[0].engine(),
+            false => None,
+        };
         let work = Arc::new(Experts { gate, up, down: down_way, engine, scratch: self.scratch.clone() });
         let mut operands = vec![x, ids, weights, first];
         if let GateUp::Two { up, .. } = gate_up {
@@ -179,7 +173,7 @@ fn sizes(isa: Isa, shape: Shape) -> Sizes {
     if isa == Isa::Ggml {
         return Sizes::default();
     }
-    if isa.engine().is_none() || shape.n_tokens < MANY_TOKENS {
+    if !isa.makes_panels() || shape.n_tokens < MANY {
         return sizes;
     }
     // Every expert may have a pack that is not full.
