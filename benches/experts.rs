@@ -6,7 +6,7 @@
 #![allow(unsafe_code)] // ggml's dot products are reached by its own tables
 
 use cachalot::engine::physical_cores;
-use cachalot::experts::{Activations, GateUp, Isa, Kernels, Room, Shape};
+use cachalot::experts::{Activations, GateUp, Isa, Kernels, Room, Shape, TYPES};
 use cachalot::ggml::{Builder, Cpu, Graph, Input, OpError, OutOfMemory, Output, Store, StoreId, Tensor};
 use cachalot::gguf::TensorType;
 use std::hint::black_box;
@@ -17,26 +17,6 @@ use std::time::{Duration, Instant};
 const N_EMBD: usize = 7168;
 const N_FF: usize = 2048;
 const N_USED: usize = 8;
-
-const TYPES: [TensorType; 17] = [
-    TensorType::IQ1_S,
-    TensorType::IQ1_M,
-    TensorType::IQ2_XXS,
-    TensorType::IQ2_XS,
-    TensorType::IQ2_S,
-    TensorType::IQ3_XXS,
-    TensorType::IQ3_S,
-    TensorType::IQ4_XS,
-    TensorType::IQ4_NL,
-    TensorType::Q2_K,
-    TensorType::Q3_K,
-    TensorType::Q4_K,
-    TensorType::Q5_K,
-    TensorType::Q6_K,
-    TensorType::Q4_0,
-    TensorType::Q5_0,
-    TensorType::Q8_0,
-];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -203,7 +183,7 @@ impl Layer {
     fn new((store, weights): &Experts, isa: Isa, n_tokens: usize, n_threads: usize) -> Layer {
         let n_expert = store.get(weights[0]).ne()[2] as usize;
         let shape = Shape { n_threads, n_tokens, n_row: N_EMBD, n_used: N_USED, n_ff: N_FF, n_expert };
-        let kernels = Kernels::new(isa, shape, &mut Room::default());
+        let kernels = Kernels::new(isa, shape, &mut Room::default()).unwrap();
         let build = |b: &Builder<'_>| -> Result<_, Error> {
             let n = n_tokens as i64;
             let (x_in, x) = b.input("x", TensorType::F32, [N_EMBD as i64, n, 1, 1])?;

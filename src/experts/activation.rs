@@ -8,7 +8,7 @@ pub(super) const SUBS: usize = GROUP / SUB;
 
 /// Where the runs of 16 values lie. Weights that are unpacked with few steps come out of order, and it costs nothing
 /// to have the activations in the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Natural,
     /// Two runs of the first 128 values, two of the second, and so on: Q2_K, Q3_K.
@@ -46,8 +46,8 @@ pub(super) struct Group {
 impl Group {
     pub(super) const ZERO: Group = Group { q: [0; GROUP], sums: [0; SUBS], float_sums: [0.0; SUBS], d: 0.0 };
 
-    /// Quantises values, times `weight`. What is not finite makes the scale NaN, so that it is not lost.
-    pub(super) fn set(&mut self, values: &[f32; GROUP], weight: f32, order: Order) {
+    /// Quantises values. What is not finite makes the scale NaN, so that it is not lost.
+    pub(super) fn set(&mut self, values: &[f32; GROUP], order: Order) {
         let largest = values.iter().fold(0f32, |max, x| max.max(x.abs()));
         let is_finite = values.iter().fold(0f32, |all, x| all + x * 0.0) == 0.0;
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
@@ -62,14 +62,14 @@ impl Group {
             let sum: i16 = q.iter().map(|q| i16::from(*q)).sum();
             (self.sums[run], self.float_sums[run]) = (sum, f32::from(sum));
         }
-        self.d = if is_finite { largest / 127.0 * weight } else { f32::NAN };
+        self.d = if is_finite { largest / 127.0 } else { f32::NAN };
     }
 }
 
 /// Quantises a row; `groups` has room for it.
 pub(super) fn quantize(values: &[f32], order: Order, groups: &mut [Group]) {
     let (values, _) = values.as_chunks::<GROUP>();
-    groups.iter_mut().zip(values).for_each(|(group, values)| group.set(values, 1.0, order));
+    groups.iter_mut().zip(values).for_each(|(group, values)| group.set(values, order));
 }
 
 /// A row that weights are multiplied by.
@@ -109,21 +109,13 @@ mod tests {
     #[test]
     fn zeros_and_what_is_no_number() {
         let mut group = Group { q: [7; GROUP], sums: [1; SUBS], float_sums: [1.0; SUBS], d: 1.0 };
-        group.set(&[0.0; GROUP], 1.0, Order::Natural);
+        group.set(&[0.0; GROUP], Order::Natural);
         assert_eq!((group.q, group.sums, group.d), ([0; GROUP], [0; SUBS], 0.0));
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = [1.0; GROUP];
             values[5] = bad;
-            group.set(&values, 1.0, Order::Natural);
+            group.set(&values, Order::Natural);
             assert!(group.d.is_nan(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_weight_is_part_of_the_scale() {
-        let mut group = Group::ZERO;
-        group.set(&[2.0; GROUP], -3.0, Order::Pairs);
-        assert_eq!((group.q[255], group.sums[15]), (127, 2032));
-        assert!((group.d * 127.0 + 6.0).abs() < 1e-6);
     }
 }

@@ -8,6 +8,27 @@ use crate::gguf::TensorType;
 use std::fmt;
 use std::str::FromStr;
 
+/// The types that the kernels know.
+pub const TYPES: [TensorType; 17] = [
+    TensorType::IQ1_S,
+    TensorType::IQ1_M,
+    TensorType::IQ2_XXS,
+    TensorType::IQ2_XS,
+    TensorType::IQ2_S,
+    TensorType::IQ3_XXS,
+    TensorType::IQ3_S,
+    TensorType::IQ4_XS,
+    TensorType::IQ4_NL,
+    TensorType::Q2_K,
+    TensorType::Q3_K,
+    TensorType::Q4_K,
+    TensorType::Q5_K,
+    TensorType::Q6_K,
+    TensorType::Q4_0,
+    TensorType::Q5_0,
+    TensorType::Q8_0,
+];
+
 /// A row of weights, times each of the rows `x`, to as many sums.
 pub(super) type Dot = fn(&[u8], x: &[Row<'_>], &mut [f32]);
 
@@ -197,7 +218,7 @@ impl Activations {
 mod tests {
     use super::*;
     use crate::experts::block::group_bytes;
-    use crate::experts::testing::{TYPES, noise, random_rows};
+    use crate::experts::testing::{noise, random_rows};
     use crate::ggml::dequantize;
 
     /// Rows of weights times rows of activations in f64, and the sum of the amounts of all products.

@@ -136,11 +136,6 @@ impl Layer<'_> {
         self.scratch.team.meet(self.share.n_threads);
         self.pack(x);
         self.scratch.team.meet(self.share.n_threads);
-        if self.share.thread == 0 {
-            // Both rounds are used twice.
-            self.scratch.team.begin();
-        }
-        self.scratch.team.meet(self.share.n_threads);
         let panels = Panels::new(engine, self.scratch, self.share);
         self.many_hidden(&panels);
         self.scratch.team.meet(self.share.n_threads);
@@ -152,7 +147,7 @@ impl Layer<'_> {
         let (chosen, slots) = self.chosen();
         let n_tiles = self.n_embd / TILE_K;
         let chunks = n_tiles.div_ceil(TILES_AT_ONCE);
-        while let Some(piece) = self.scratch.team.take(0, self.n_packs() * chunks) {
+        while let Some(piece) = self.scratch.team.take(2, self.n_packs() * chunks) {
             let (pack, chunk) = (piece / chunks, piece % chunks);
             let chosen = &chosen[chosen.partition_point(|chosen| chosen.first_pack <= pack) - 1];
             let slots = &slots[of_pack(chosen, pack - chosen.first_pack)];

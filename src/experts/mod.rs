@@ -18,9 +18,9 @@ mod team;
 #[cfg(test)]
 mod testing;
 
-pub use kernel::{Activations, Isa, IsaError, Kernel};
+pub use kernel::{Activations, Isa, IsaError, Kernel, TYPES};
 
-use crate::ggml::{Builder, OpError, OpResult, Tensor};
+use crate::ggml::{Builder, OpError, OpResult, OutOfMemory, Tensor};
 use block::GROUP;
 use gemm::{PACK_TOKENS, PANEL_ROWS, TILE_K};
 use kernel::Many;
@@ -65,14 +65,22 @@ const MANY: usize = 16;
 #[derive(Default)]
 pub struct Room(Option<Arc<Scratch>>);
 
+impl Room {
+    pub fn n_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |scratch| scratch.n_bytes())
+    }
+}
+
 impl Kernels {
     /// For a graph; `room` is taken if it is large enough, and made larger if not.
-    pub fn new(isa: Isa, shape: Shape, room: &mut Room) -> Kernels {
+    pub fn new(isa: Isa, shape: Shape, room: &mut Room) -> Result<Kernels, OutOfMemory> {
         let sizes = sizes(isa, shape);
-        let scratch = room.0.take().filter(|scratch| scratch.sizes().holds(sizes));
-        let scratch = scratch.unwrap_or_else(|| Arc::new(Scratch::new(sizes)));
+        let scratch = match room.0.take().filter(|scratch| scratch.sizes().holds(sizes)) {
+            Some(scratch) => scratch,
+            None => Arc::new(Scratch::new(sizes)?),
+        };
         room.0 = Some(scratch.clone());
-        Kernels { isa, scratch }
+        Ok(Kernels { isa, scratch })
     }
 
     /// aᵀ·x: `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens], by ggml where we have no kernel.

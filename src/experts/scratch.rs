@@ -4,7 +4,7 @@ use super::activation::Group;
 use super::block::GROUP;
 use super::gemm::{Pack, TILE_BYTES};
 use super::team::Team;
-use crate::ggml::Shared;
+use crate::ggml::{OutOfMemory, Shared};
 use std::cell::UnsafeCell;
 use std::sync::atomic::AtomicU32;
 
@@ -16,8 +16,14 @@ pub(super) struct Buffer<T>(Box<[UnsafeCell<T>]>);
 unsafe impl<T: Send> Sync for Buffer<T> {}
 
 impl<T: Clone> Buffer<T> {
-    fn new(value: T, n: usize) -> Buffer<T> {
-        Buffer(std::iter::repeat_with(|| UnsafeCell::new(value.clone())).take(n).collect())
+    fn new(value: T, n: usize) -> Result<Buffer<T>, OutOfMemory> {
+        let mut cells = reserved(n)?;
+        cells.extend(std::iter::repeat_with(|| UnsafeCell::new(value.clone())).take(n));
+        Ok(Buffer(cells.into()))
+    }
+
+    fn n_bytes(&self) -> usize {
+        size_of_val(&*self.0)
     }
 
     #[allow(unsafe_code)]
@@ -25,6 +31,13 @@ impl<T: Clone> Buffer<T> {
         // SAFETY: cells of `T` lie as `T`s do, and whoever reads or writes through it promises not to collide.
         unsafe { Shared::from_cells(&self.0) }
     }
+}
+
+/// An empty list with room for `n`.
+fn reserved<T>(n: usize) -> Result<Vec<T>, OutOfMemory> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(n).map_err(|_| OutOfMemory { bytes: n.saturating_mul(size_of::<T>()) })?;
+    Ok(list)
 }
 
 /// The slots of an expert: tokens that chose it, in order.
@@ -89,21 +102,30 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new(sizes: Sizes) -> Scratch {
-        Scratch {
+    pub(super) fn new(sizes: Sizes) -> Result<Scratch, OutOfMemory> {
+        let mut done = reserved(sizes.n_hidden)?;
+        done.extend(std::iter::repeat_with(AtomicU32::default).take(sizes.n_hidden));
+        Ok(Scratch {
             team: Team::default(),
-            x: Buffer::new(Group::ZERO, sizes.n_x),
-            hidden: Buffer::new(0.0, sizes.n_hidden * GROUP),
-            hidden_groups: Buffer::new(Group::ZERO, sizes.n_hidden),
-            done: std::iter::repeat_with(AtomicU32::default).take(sizes.n_hidden).collect(),
+            x: Buffer::new(Group::ZERO, sizes.n_x)?,
+            hidden: Buffer::new(0.0, sizes.n_hidden * GROUP)?,
+            hidden_groups: Buffer::new(Group::ZERO, sizes.n_hidden)?,
+            done,
             // One more tells how many there are.
-            chosen: Buffer::new(Chosen::default(), sizes.n_slots + 1),
-            slots: Buffer::new((0, 0), sizes.n_slots),
-            x_pack: Pack::new(sizes.x_tiles),
-            hidden_pack: Pack::new(sizes.hidden_tiles),
-            panels: Pack::new(sizes.panel_tiles * sizes.n_threads),
+            chosen: Buffer::new(Chosen::default(), sizes.n_slots + 1)?,
+            slots: Buffer::new((0, 0), sizes.n_slots)?,
+            x_pack: Pack::new(sizes.x_tiles)?,
+            hidden_pack: Pack::new(sizes.hidden_tiles)?,
+            panels: Pack::new(sizes.panel_tiles * sizes.n_threads)?,
             sizes,
-        }
+        })
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        let packs = [&self.x_pack, &self.hidden_pack, &self.panels].map(Pack::n_bytes);
+        let buffers = [self.x.n_bytes(), self.hidden.n_bytes(), self.hidden_groups.n_bytes()];
+        let lists = [self.chosen.n_bytes(), self.slots.n_bytes(), size_of_val(&*self.done)];
+        [packs, buffers, lists].as_flattened().iter().sum()
     }
 
     /// The two panels of a thread.

@@ -16,7 +16,7 @@ struct Counter(AtomicUsize);
 pub(super) struct Team {
     arrived: Counter,
     meetings: Counter,
-    next: [Counter; 2],
+    next: [Counter; 3],
 }
 
 impl Team {
@@ -42,7 +42,7 @@ impl Team {
         }
     }
 
-    /// Before a meeting, by one thread: the pieces of both rounds after it are counted from 0.
+    /// Before a meeting, by one thread: the pieces of all rounds after it are counted from 0.
     pub(super) fn begin(&self) {
         self.next.iter().for_each(|next| next.0.store(0, Ordering::Relaxed));
     }

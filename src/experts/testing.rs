@@ -3,27 +3,6 @@
 use super::block::group_bytes;
 use crate::gguf::TensorType;
 
-/// The types that the kernels know.
-pub(super) const TYPES: [TensorType; 17] = [
-    TensorType::IQ1_S,
-    TensorType::IQ1_M,
-    TensorType::IQ2_XXS,
-    TensorType::IQ2_XS,
-    TensorType::IQ2_S,
-    TensorType::IQ3_XXS,
-    TensorType::IQ3_S,
-    TensorType::IQ4_XS,
-    TensorType::IQ4_NL,
-    TensorType::Q2_K,
-    TensorType::Q3_K,
-    TensorType::Q4_K,
-    TensorType::Q5_K,
-    TensorType::Q6_K,
-    TensorType::Q4_0,
-    TensorType::Q5_0,
-    TensorType::Q8_0,
-];
-
 /// Random bits.
 pub(super) fn bits(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -1,7 +1,7 @@
 //! Whole nodes against f64 on what ggml decodes.
 
 use super::block::group_bytes;
-use super::testing::{TYPES, noise, random_rows};
+use super::testing::{noise, random_rows};
 use super::*;
 use crate::ggml::{Cpu, Graph, OutOfMemory, Store, StoreId, dequantize};
 use crate::gguf::{Shape as Dims, TensorType};
@@ -54,7 +54,7 @@ const TOLERANCE: f64 = 0.012;
 
 fn kernels(isa: Isa, n_tokens: usize, n_threads: usize) -> Kernels {
     let shape = Shape { n_threads, n_tokens, n_row: N_EMBD, n_used: N_USED, n_ff: N_FF, n_expert: N_EXPERT };
-    Kernels::new(isa, shape, &mut Room::default())
+    Kernels::new(isa, shape, &mut Room::default()).unwrap()
 }
 
 #[test]

@@ -12,7 +12,7 @@ const ALIGNMENT: usize = 64;
 const NATURAL: usize = 16;
 
 /// Zeroed memory. Pages are not touched before they are used.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     base: NonNull<u8>,
     layout: Layout,
 }
@@ -23,7 +23,7 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    pub(super) fn zeroed(bytes: usize) -> Result<Memory, OutOfMemory> {
+    pub(crate) fn zeroed(bytes: usize) -> Result<Memory, OutOfMemory> {
         let refused = || OutOfMemory { bytes };
         let size = bytes.checked_add(ALIGNMENT).ok_or_else(refused)?;
         let layout = Layout::from_size_align(size, NATURAL).map_err(|_| refused())?;
@@ -35,7 +35,7 @@ impl Memory {
     }
 
     /// The first aligned address, from which on there are as many bytes as were asked for.
-    pub(super) fn as_ptr(&self) -> *mut c_void {
+    pub(crate) fn as_ptr(&self) -> *mut c_void {
         let padding = self.base.as_ptr().align_offset(ALIGNMENT);
         // SAFETY: there are ALIGNMENT bytes more than were asked for.
         unsafe { self.base.as_ptr().add(padding.min(ALIGNMENT)) }.cast()

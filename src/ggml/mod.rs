@@ -29,6 +29,7 @@ pub use cpu_backend::{ComputeError, Cpu, Element};
 pub use custom::{Operand, Share, Shared, Word, Work};
 pub use dequant::{DequantizeError, dequantize};
 pub use graph::{Builder, Graph, Input, Output};
+pub(crate) use memory::Memory;
 pub use ops::{OpError, OpResult, Rope};
 pub use quantize::{QuantizeError, Quantizer};
 pub use store::{Store, StoreError, StoreId};

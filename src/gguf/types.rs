@@ -26,12 +26,12 @@ macro_rules! tensor_types {
             }
 
             /// Values in a block; a row holds a whole number of blocks.
-            pub fn block_len(self) -> u64 {
+            pub const fn block_len(self) -> u64 {
                 match self { $(TensorType::$variant => $block,)* }
             }
 
             /// Bytes in a block.
-            pub fn block_bytes(self) -> u64 {
+            pub const fn block_bytes(self) -> u64 {
                 match self { $(TensorType::$variant => $bytes,)* }
             }
         }

@@ -197,7 +197,7 @@ impl Forward {
 
     /// Bytes of memory beyond the mapped file: converted weights, cache, intermediate results.
     pub fn n_bytes(&self) -> usize {
-        self.store.n_owned_bytes() + self.cache.n_bytes() + self.cpu.n_bytes()
+        self.store.n_owned_bytes() + self.cache.n_bytes() + self.cpu.n_bytes() + self.room.n_bytes()
     }
 
     /// Bytes of cache that a token takes.

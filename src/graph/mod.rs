@@ -2,7 +2,8 @@
 //!
 //! `step` lays the layers, `attention` and `feed_forward` are what is in one, `router` chooses experts, `observe`
 //! measures what goes into matrices. `cells` and `cache` keep what was computed for earlier tokens, `rows` takes
-//! it out and puts it back. `scratch` says beforehand how much memory a step takes. `forward` is all of it behind one door: tokens in, logits out.
+//! it out and puts it back. `scratch` says beforehand how much memory a step takes. `forward` is all of it behind one
+//! door: tokens in, logits out.
 
 mod attention;
 mod cache;

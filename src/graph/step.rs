@@ -10,7 +10,6 @@ use crate::experts::{Isa, Kernels, Room, Shape};
 use crate::ggml::{Builder, Graph, Input, OpError, OutOfMemory, Output, Rope, Store, StoreId, Tensor};
 use crate::gguf::TensorType;
 use crate::model::{Config, RopeConfig, Scaling, Weights};
-use std::cell::RefCell;
 use std::sync::Arc;
 
 /// What decides how the graph of a step looks. Two steps of the same shape can share a graph.
@@ -134,7 +133,7 @@ pub(super) fn build(
     let observed = if shape.keep == Keep::Inputs { NODES_OBSERVED_PER_LAYER } else { 0 };
     let max_nodes = (config.n_layer + 1) * (NODES_PER_LAYER + observed + 3 * n_used);
     let observer = (shape.keep == Keep::Inputs).then(Observer::default);
-    let room = RefCell::new(room);
+    let kernels = Kernels::new(method.isa, kernel_shape(config, method, shape.n_tokens), room)?;
     Graph::build(max_nodes, vec![store.clone(), cache.store.clone()], |b| {
         let n = shape.n_tokens as i64;
         let (tokens, token_ids) = b.input("tokens", TensorType::I32, [n, 1, 1, 1])?;
@@ -158,7 +157,7 @@ pub(super) fn build(
             flash: method.flash,
             absorb: shape.absorb,
             routing: method.routing,
-            kernels: Kernels::new(method.isa, kernel_shape(config, method, shape.n_tokens), &mut room.borrow_mut()),
+            kernels,
             observer: observer.as_ref(),
             layers: &cache.layers,
         };
@@ -204,7 +203,7 @@ fn kernel_shape(config: &Config, method: Method, n_tokens: usize) -> Shape {
     let experts = config.experts.as_ref();
     let (n_used, n_ff) = experts.map_or((0, 0), |experts| (experts.n_used, experts.n_ff));
     let n_expert = experts.map_or(0, |experts| experts.n_expert);
-    let n_shared = config.experts.as_ref().map_or(0, |experts| experts.n_shared * experts.n_ff);
+    let n_shared = experts.map_or(0, |experts| experts.n_shared * experts.n_ff);
     let rows = [config.n_embd, config.n_value * config.n_head, config.n_ff, config.q_lora_rank.unwrap_or(0), n_shared];
     let n_row = rows.into_iter().max().unwrap_or(0);
     Shape { n_threads: method.n_threads, n_tokens, n_row, n_used, n_ff, n_expert }

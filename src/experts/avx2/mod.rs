@@ -100,7 +100,7 @@ trait Whole {
 /// `row` points to `n` groups, and so do all of `x`; the CPU has what [`is_supported`] asks for.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn dot_whole<F: Whole, const N: usize>(row: *const u8, n: usize, x: [*const Group; N]) -> [f32; N] {
-    let (bytes, tables) = (group_bytes(F::TYPE), tables());
+    let (bytes, tables) = (const { group_bytes(F::TYPE) }, tables());
     let mut sums = [_mm256_setzero_ps(); N];
     for g in 0..n {
         // SAFETY: group `g` of `n`, here and in the rows of activations.
@@ -254,7 +254,7 @@ unsafe fn f16(at: *const u8) -> __m256 {
 macro_rules! dots {
     ($name:ident, $trait:ident, $dot:ident) => {
         fn $name<F: $trait>(row: &[u8], x: &[Row<'_>], out: &mut [f32]) {
-            let n = row.len() / group_bytes(F::TYPE);
+            let n = row.len() / const { group_bytes(F::TYPE) };
             assert!(x.iter().all(|x| x.groups.len() >= n), "a row of activations is too short");
             for (x, out) in x.chunks(4).zip(out.chunks_mut(4)) {
                 let ptr = |n: usize| x[n].groups.as_ptr();

@@ -67,7 +67,7 @@ trait Whole {
 /// `row` points to `n` groups, and so do all of `x`; the CPU has what [`is_supported`] asks for.
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
 unsafe fn dot_whole<F: Whole, const N: usize>(row: *const u8, n: usize, x: [*const Group; N]) -> [f32; N] {
-    let (bytes, tables) = (group_bytes(F::TYPE), tables());
+    let (bytes, tables) = (const { group_bytes(F::TYPE) }, tables());
     let mut sums = [_mm512_setzero_ps(); N];
     let mut min_sums = [_mm256_setzero_ps(); N];
     for g in 0..n {
@@ -126,7 +126,7 @@ trait Floats {
 /// As [`dot_whole`].
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
 unsafe fn dot_floats<F: Floats, const N: usize>(row: *const u8, n: usize, x: [*const Group; N]) -> [f32; N] {
-    let (bytes, tables) = (group_bytes(F::TYPE), tables());
+    let (bytes, tables) = (const { group_bytes(F::TYPE) }, tables());
     let runs = const { quarters(F::ORDER) };
     // SAFETY: four times 64 bytes.
     let runs: [__m512i; 4] = std::array::from_fn(|i| unsafe { _mm512_loadu_si512(runs[i].as_ptr().cast()) });
@@ -205,7 +205,7 @@ fn spread(scales: __m128i, places: &'static [[u8; 64]; 2]) -> [__m512i; 2] {
 macro_rules! dots {
     ($name:ident, $trait:ident, $dot:ident) => {
         fn $name<F: $trait>(row: &[u8], x: &[Row<'_>], out: &mut [f32]) {
-            let n = row.len() / group_bytes(F::TYPE);
+            let n = row.len() / const { group_bytes(F::TYPE) };
             assert!(x.iter().all(|x| x.groups.len() >= n), "a row of activations is too short");
             for (x, out) in x.chunks(4).zip(out.chunks_mut(4)) {
                 let ptr = |n: usize| x[n].groups.as_ptr();

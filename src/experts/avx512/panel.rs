@@ -56,7 +56,7 @@ macro_rules! write_runs {
 /// [`is_supported`](super::is_supported) asks for, and AVX512-BF16.
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
 pub(super) unsafe fn whole<F: Whole>(from: *const u8, n: usize, row: usize, to: *mut u16) {
-    let (bytes, tables) = (group_bytes(F::TYPE), tables());
+    let (bytes, tables) = (const { group_bytes(F::TYPE) }, tables());
     let scale_words = const { scale_words() };
     let runs = const { run_words(F::ORDER) };
     for g in 0..n {
@@ -84,7 +84,7 @@ pub(super) unsafe fn whole<F: Whole>(from: *const u8, n: usize, row: usize, to: 
 /// As there.
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
 pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, n: usize, row: usize, to: *mut u16) {
-    let (bytes, tables) = (group_bytes(F::TYPE), tables());
+    let (bytes, tables) = (const { group_bytes(F::TYPE) }, tables());
     let runs = const { run_lanes(F::ORDER) };
     for g in 0..n {
         // SAFETY: group `g` of `n`; the arrays are as long as the vectors.

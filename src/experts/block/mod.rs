@@ -35,7 +35,7 @@ impl Unpacked {
 pub(super) type Unpack = fn(&[u8], &Codebooks, &mut Unpacked);
 
 /// Bytes of a group of a type that has one.
-pub(super) fn group_bytes(ty: TensorType) -> usize {
+pub(super) const fn group_bytes(ty: TensorType) -> usize {
     ty.block_bytes() as usize * (GROUP / ty.block_len() as usize)
 }
 
@@ -85,7 +85,8 @@ fn even_signs(seven: u32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experts::testing::{TYPES, random_rows};
+    use crate::experts::TYPES;
+    use crate::experts::testing::random_rows;
     use crate::ggml::dequantize;
 
     /// ggml multiplies scales in another order, so a value may differ by its last bits.

@@ -1,36 +1,31 @@
 //! Activations to packs, and sums to where they are wanted.
 
 use super::{PACK_TOKENS, PANEL_ROWS, Sums, TILE_BYTES, TILE_K};
-use crate::ggml::Shared;
+use crate::ggml::{Memory, OutOfMemory, Shared};
 use std::arch::x86_64::*;
 use std::cell::UnsafeCell;
 use std::mem::transmute;
 
-/// Memory for tiles, which begin on lines of the cache. It is taken from the system when it is first written.
+/// Memory for tiles. Pages are not touched before they are used.
 pub(in crate::experts) struct Pack {
-    /// A line more than asked for, of which the first whole one is the first.
-    lines: UnsafeCell<Vec<[u32; 16]>>,
+    memory: Memory,
     n_tiles: usize,
 }
 
-// SAFETY: what is in it is reached through `Shared` only, which asks for promises.
-unsafe impl Sync for Pack {}
-
 impl Pack {
-    pub(in crate::experts) fn new(n_tiles: usize) -> Pack {
-        let lines = if n_tiles == 0 { 0 } else { n_tiles * (TILE_BYTES / 64) + 1 };
-        Pack { lines: UnsafeCell::new(vec![[0; 16]; lines]), n_tiles }
+    pub(in crate::experts) fn new(n_tiles: usize) -> Result<Pack, OutOfMemory> {
+        Ok(Pack { memory: Memory::zeroed(n_tiles.saturating_mul(TILE_BYTES))?, n_tiles })
+    }
+
+    pub(in crate::experts) fn n_bytes(&self) -> usize {
+        self.n_tiles * TILE_BYTES
     }
 
     /// All tiles.
     pub(in crate::experts) fn shared(&self) -> Shared<'_, [u32; TILE_BYTES / 4]> {
-        // SAFETY: the vector is never changed, only what is in it, through promises; there is a line more than the tiles
-        // need, and they begin where the first line of the cache does.
-        unsafe {
-            let base = (*self.lines.get()).as_mut_ptr().cast::<u8>();
-            let first = base.add(base.align_offset(64)).cast::<UnsafeCell<[u32; TILE_BYTES / 4]>>();
-            Shared::from_cells(std::slice::from_raw_parts(first, self.n_tiles))
-        }
+        let first = self.memory.as_ptr().cast::<UnsafeCell<[u32; TILE_BYTES / 4]>>();
+        // SAFETY: as many tiles, aligned, and reached through promises only.
+        unsafe { Shared::from_cells(std::slice::from_raw_parts(first, self.n_tiles)) }
     }
 }
 
