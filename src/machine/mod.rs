@@ -18,7 +18,8 @@ pub mod system;
 pub use demand::Use;
 pub use described::BadMachine;
 pub use figures::Figures;
-pub use gpus::{Card, cards, has_nvidia};
+pub use crate::ggml::NoGpus;
+pub use gpus::{Card, cards, has_nvidia, usable};
 
 use crate::gguf::TensorType;
 use crate::placement;
