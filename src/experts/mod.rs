@@ -86,7 +86,9 @@ impl Kernels {
     /// aᵀ·x: `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens], by ggml where we have no kernel.
     pub fn mul_mat<'b>(&self, b: &Builder<'b>, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
         let ([k, n, a2, a3], [kx, n_tokens, x2, x3]) = (a.ne(), x.ne());
-        let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
+        // What lies on a GPU is multiplied there.
+        let is_flat =
+            a.is_in_ram() && [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
         let way = a.ty().filter(|_| is_flat && (k as usize).is_multiple_of(GROUP)).and_then(|ty| self.isa.way(ty));
         let Some(way) = way else { return b.mul_mat(a, x) };
         let (tokens, groups, tiles) = (n_tokens as usize, k as usize / GROUP, k as usize / TILE_K);
@@ -133,7 +135,7 @@ impl Kernels {
             && weights.ne() == [1, n_used, n_tokens, 1]
             && x.ne() == [n_embd, n_tokens, 1, 1]
             && [first.ne(), second.ne()] == n_hidden.map(|rows| [n_embd, rows, n_expert, 1])
-            && [first, second, down].iter().all(|a| a.has_whole_rows())
+            && [first, second, down].iter().all(|a| a.is_in_ram() && a.has_whole_rows())
             && x.has_float_rows()
             && weights.has_float_rows()
             && (n_embd as usize).is_multiple_of(GROUP)

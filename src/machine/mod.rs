@@ -39,6 +39,9 @@ pub struct Machine {
     pub cores: usize,
     pub rates: Rates,
     pub gpus: Vec<Gpu>,
+    /// Whether this program computes on them, here and now.
+    #[serde(skip)]
+    pub gpus_are_here: bool,
     /// Bytes a second.
     pub disk: f64,
     pub efficiency: Efficiency,
