@@ -45,6 +45,11 @@ impl<'a> Matrices<'a> {
     pub(super) fn row(&self, expert: usize, row: usize) -> &'a [u8] {
         &self.bytes[expert * self.expert + row * self.row..][..self.row]
     }
+
+    /// All that lies from a row on, and the bytes of a row.
+    pub(super) fn rows(&self, expert: usize, row: usize) -> (&'a [u8], usize) {
+        (&self.bytes[expert * self.expert + row * self.row..], self.row)
+    }
 }
 
 /// One layer's work, as a thread sees it.

@@ -90,7 +90,7 @@ impl Kernels {
         let way = a.ty().filter(|_| is_flat && (k as usize).is_multiple_of(GROUP)).and_then(|ty| self.isa.way(ty));
         let Some(way) = way else { return b.mul_mat(a, x) };
         let (tokens, groups, tiles) = (n_tokens as usize, k as usize / GROUP, k as usize / TILE_K);
-        let many = match tokens >= MANY && (n as usize).is_multiple_of(PANEL_ROWS) {
+        let many = match tokens >= MANY && (n as usize).is_multiple_of(2 * PANEL_ROWS) {
             true => a.ty().map_or(Many::Ggml, |ty| self.isa.many(ty)),
             false => Many::Rows,
         };
@@ -99,7 +99,7 @@ impl Kernels {
             Many::Rows => Sizes { n_x: tokens * groups, ..Sizes::default() },
             Many::Panels(_) => {
                 let x_tiles = tokens.div_ceil(PACK_TOKENS) * tiles;
-                Sizes { x_tiles, panel_tiles: 2 * tiles, ..Sizes::default() }
+                Sizes { x_tiles, ..Sizes::default() }
             }
         };
         if !self.scratch.sizes().holds(needs) {
@@ -190,7 +190,6 @@ fn sizes(isa: Isa, shape: Shape) -> Sizes {
     Sizes {
         x_tiles: n_packs * shape.n_row.div_ceil(TILE_K),
         hidden_tiles: of_experts * shape.n_ff.div_ceil(TILE_K),
-        panel_tiles: 2 * shape.n_row.max(shape.n_ff).div_ceil(TILE_K),
         n_threads: shape.n_threads,
         ..sizes
     }

@@ -106,6 +106,7 @@ impl<const GATHER: bool> Whole for Iq1S<GATHER> {
     const TYPE: TensorType = TensorType::IQ1_S;
     const ORDER: Order = Order::Natural;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 4;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -155,6 +156,11 @@ impl<const GATHER: bool> Whole for Iq1M<GATHER> {
     const TYPE: TensorType = TensorType::IQ1_M;
     const ORDER: Order = Order::Natural;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 8;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq1_m_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -193,7 +199,7 @@ impl<const GATHER: bool> Whole for Iq1M<GATHER> {
         let scales = _mm_or_si128(scales, _mm_set1_epi8(1));
         // Entries are in eighths and eight too large; where the shift is up, two more: nine too large.
         let is_down = high.map(|high| _pext_u64(high, 0x8888_8888_8888_8888) as u16);
-        let up = _mm512_set1_epi8(2);
+        let up = _mm512_set1_epi8(tables.iq1_m_up);
         let u = std::array::from_fn(|i| {
             let is_up = !(is_down[i / 2] >> (8 * (i % 2))) as u8;
             _mm512_mask_add_epi64(entries[i], is_up, entries[i], up)
@@ -252,6 +258,11 @@ impl Whole for Iq2Xxs {
     const TYPE: TensorType = TensorType::IQ2_XXS;
     const ORDER: Order = Order::Natural;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 4;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq2_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -293,6 +304,11 @@ impl Whole for Iq2Xs {
     const TYPE: TensorType = TensorType::IQ2_XS;
     const ORDER: Order = Order::Natural;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 4;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq2_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -321,6 +337,11 @@ impl<const GATHER: bool> Whole for Iq2S<GATHER> {
     const TYPE: TensorType = TensorType::IQ2_S;
     const ORDER: Order = Order::Natural;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 4;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq2_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -390,6 +411,11 @@ impl Whole for Iq3Xxs {
     const TYPE: TensorType = TensorType::IQ3_XXS;
     const ORDER: Order = Order::Natural;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 8;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq3_xxs_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -419,6 +445,7 @@ impl Whole for Iq3S {
     const TYPE: TensorType = TensorType::IQ3_S;
     const ORDER: Order = Order::Natural;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 16;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]

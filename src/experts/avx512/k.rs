@@ -21,6 +21,7 @@ impl Whole for Q2K {
     const TYPE: TensorType = TensorType::Q2_K;
     const ORDER: Order = Order::Halves;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 4;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -53,6 +54,7 @@ impl Whole for Q3K {
     const TYPE: TensorType = TensorType::Q3_K;
     const ORDER: Order = Order::Halves;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 8;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -110,6 +112,7 @@ impl Whole for Q4K {
     const TYPE: TensorType = TensorType::Q4_K;
     const ORDER: Order = Order::Pairs;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 16;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]

@@ -52,6 +52,18 @@ trait Whole {
     const ORDER: Order;
     const HAS_SIGNS: bool = false;
     const HAS_MINS: bool = false;
+    /// How many values a run of 16 weights may have before signs, or of 32 where it is 16; more than 16 is 0. Numbers are
+    /// below it where unpacked with [`codes`](tables::codes).
+    const LEVELS: usize = 0;
+
+    /// What numbers below [`LEVELS`](Whole::LEVELS) stand for, sixteen of them.
+    fn levels(_: &Tables) -> &[f32; 16] {
+        match Self::LEVELS {
+            4 => &NUMBERS[0],
+            8 => &NUMBERS[1],
+            _ => &NUMBERS[2],
+        }
+    }
 
     /// For each number of rows a function of its own: with one caller it is inlined, whatever its size, and no vector
     /// has to go through memory.
@@ -60,6 +72,13 @@ trait Whole {
     /// `group` points to the bytes of a group, and the CPU has what [`is_supported`] asks for.
     unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights;
 }
+
+/// The numbers below 4, 8 and 16, as often as sixteen are.
+static NUMBERS: [[f32; 16]; 3] = [
+    [0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0],
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0],
+];
 
 /// A row of weights times each of `N` rows.
 ///
@@ -229,7 +248,8 @@ dots!(floats, Floats, dot_floats);
 /// The kernel of a type; to be called where [`is_supported`] only.
 pub(super) fn kernel(ty: TensorType) -> Option<Way> {
     fn of_whole<F: Whole>() -> Way {
-        Way { dot: whole::<F>, order: F::ORDER, unpack: has_vectors().then_some(panel::whole::<F>) }
+        let unpack = if F::LEVELS > 0 { panel::by_levels::<F> } else { panel::whole::<F> };
+        Way { dot: whole::<F>, order: F::ORDER, unpack: has_vectors().then_some(unpack) }
     }
     fn of_floats<F: Floats>() -> Way {
         Way { dot: floats::<F>, order: F::ORDER, unpack: has_vectors().then_some(panel::by_floats::<F>) }
