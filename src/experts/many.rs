@@ -6,8 +6,8 @@ use super::gemm::{
     Engine, GROUP_TILES, PACK_TOKENS, PANEL_ROWS, Sums, TILE_BYTES, TILE_K, Unpack, add_tile, hidden_tile, pack_rows,
     store_tile,
 };
-use super::kernel::Way;
-use super::mixture::{Layer, Matrices};
+use super::kernel::ByPanels;
+use super::mixture::{Layer, Many, Matrices};
 use super::scratch::{Chosen, Scratch};
 use crate::ggml::{Operand, Share, Shared};
 use std::slice;
@@ -111,16 +111,8 @@ impl Drop for Panels<'_> {
 }
 
 /// `a` [k, n] times `x` [k, n_tokens]; n is a multiple of 32.
-pub(super) fn mul_mat(
-    share: Share,
-    engine: Engine,
-    way: Way,
-    scratch: &Scratch,
-    [a, x]: [&Operand<'_>; 2],
-    out: Shared<'_, f32>,
-) {
+pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&Operand<'_>; 2], out: Shared<'_, f32>) {
     let ([k, n, ..], n_tokens) = (a.ne.map(|n| n as usize), x.ne[1] as usize);
-    let Some(unpack) = way.unpack else { return };
     let (n_tiles, n_packs) = (k / TILE_K, n_tokens.div_ceil(PACK_TOKENS));
     if share.thread == 0 {
         scratch.team.begin();
@@ -140,13 +132,14 @@ pub(super) fn mul_mat(
     scratch.team.meet(share.n_threads);
     // SAFETY: written before the meeting.
     let packs = unsafe { scratch.x_pack.shared().read(0..n_packs * n_tiles) };
-    let mut panels = Panels::new(engine, scratch, share);
+    let mut panels = Panels::new(by.engine, scratch, share);
     let n_pairs = n / (2 * PANEL_ROWS);
     // As many at a time as leave each thread a few pieces.
     let at_once = (n_pairs / (4 * share.n_threads)).clamp(1, MAX_PAIRS);
     while let Some(piece) = scratch.team.take(1, n_pairs.div_ceil(at_once)) {
         let some = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
-        let rows = |panel: usize| PanelRows::new(unpack, &a.bytes[PANEL_ROWS * panel * a.nb[1]..], a.nb[1], k / GROUP);
+        let rows =
+            |panel: usize| PanelRows::new(by.unpack, &a.bytes[PANEL_ROWS * panel * a.nb[1]..], a.nb[1], k / GROUP);
         let pairs: Vec<_> = some.clone().map(|pair| [rows(2 * pair), rows(2 * pair + 1)]).collect();
         panels.multiply(&pairs, packs, n_tiles, |pair, first_pack, sums| {
             for (panel, sums) in sums.iter().enumerate() {
@@ -172,17 +165,14 @@ unsafe fn sixteen(out: Shared<'_, f32>, first: usize) -> &mut [f32] {
 
 impl Layer<'_> {
     /// The whole layer, after the choice of experts.
-    pub(super) fn many(&self, engine: Engine, x: &Operand<'_>, out: Shared<'_, f32>) {
+    pub(super) fn many(&self, by: &Many, x: &Operand<'_>, out: Shared<'_, f32>) {
         self.scratch.team.meet(self.share.n_threads);
         self.pack(x);
         self.scratch.team.meet(self.share.n_threads);
-        let (Some(gate), Some(up), Some(down)) = (self.gate.way.unpack, self.up.way.unpack, self.down.way.unpack) else {
-            return;
-        };
-        let mut panels = Panels::new(engine, self.scratch, self.share);
-        self.many_hidden(&mut panels, [gate, up]);
+        let mut panels = Panels::new(by.engine, self.scratch, self.share);
+        self.many_hidden(&mut panels, by.gate_up);
         self.scratch.team.meet(self.share.n_threads);
-        self.many_results(&mut panels, down, out);
+        self.many_results(&mut panels, by.down, out);
     }
 
     /// Each expert's tokens.

@@ -17,9 +17,10 @@ mod tables;
 use super::activation::{Group, Order, Row};
 use super::avx2;
 use super::block::group_bytes;
-use super::gemm::has_vectors;
+use super::gemm::Unpack;
 use super::kernel::Way;
 use crate::gguf::TensorType;
+pub(super) use panel::floats as unpack_floats;
 use std::arch::x86_64::*;
 use tables::{Tables, tables};
 
@@ -247,20 +248,36 @@ dots!(floats, Floats, dot_floats);
 
 /// The kernel of a type; to be called where [`is_supported`] only.
 pub(super) fn kernel(ty: TensorType) -> Option<Way> {
-    fn of_whole<F: Whole>() -> Way {
-        let unpack = if F::LEVELS > 0 { panel::by_levels::<F> } else { panel::whole::<F> };
-        Way { dot: whole::<F>, order: F::ORDER, unpack: has_vectors().then_some(unpack) }
+    match ty {
+        // On AMD's CPUs 256-bit vectors are faster here: 4.1 GB/s, not 3.3.
+        TensorType::IQ1_M if !gathers_pay() => avx2::kernel(ty),
+        _ => both(ty).map(|(way, _)| way),
     }
-    fn of_floats<F: Floats>() -> Way {
-        Way { dot: floats::<F>, order: F::ORDER, unpack: has_vectors().then_some(panel::by_floats::<F>) }
+}
+
+/// How a type becomes panels; to be called where there is AVX512-BF16 besides only.
+pub(super) fn unpack(ty: TensorType) -> Option<Unpack> {
+    match ty {
+        TensorType::BF16 => Some(panel::words),
+        _ => both(ty).map(|(_, unpack)| unpack),
+    }
+}
+
+/// A type's kernel, and how it becomes panels.
+fn both(ty: TensorType) -> Option<(Way, Unpack)> {
+    fn of_whole<F: Whole>() -> (Way, Unpack) {
+        let unpack = if F::LEVELS > 0 { panel::by_levels::<F> } else { panel::whole::<F> };
+        (Way { dot: whole::<F>, order: F::ORDER }, unpack)
+    }
+    fn of_floats<F: Floats>() -> (Way, Unpack) {
+        (Way { dot: floats::<F>, order: F::ORDER }, panel::by_floats::<F>)
     }
     let gathers = gathers_pay();
     Some(match ty {
         TensorType::IQ1_S if gathers => of_whole::<iq::Iq1S<true>>(),
         TensorType::IQ1_S => of_whole::<iq::Iq1S<false>>(),
         TensorType::IQ1_M if gathers => of_whole::<iq::Iq1M<true>>(),
-        // On AMD's CPUs 256-bit vectors are faster here: 4.1 GB/s, not 3.3.
-        TensorType::IQ1_M => Way { dot: avx2::kernel(ty)?.dot, ..of_whole::<iq::Iq1M<false>>() },
+        TensorType::IQ1_M => of_whole::<iq::Iq1M<false>>(),
         TensorType::IQ2_XXS => of_whole::<iq::Iq2Xxs>(),
         TensorType::IQ2_XS => of_whole::<iq::Iq2Xs>(),
         TensorType::IQ2_S if gathers => of_whole::<iq::Iq2S<true>>(),

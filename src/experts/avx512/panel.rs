@@ -7,7 +7,7 @@ use super::tables::{codes, tables};
 use super::{Floats, Whole};
 use crate::experts::activation::{Order, SUBS};
 use crate::experts::block::{SUB, group_bytes};
-use crate::experts::gemm::{PANEL_ROWS, TILE_K};
+use crate::experts::gemm::{GROUP_TILES, PANEL_ROWS, TILE_K};
 use std::arch::x86_64::*;
 
 /// Words of a tile.
@@ -22,11 +22,11 @@ macro_rules! scales_and_mins {
         let (scale_words, runs) = (const { &scale_words() }, const { &run_words($F::ORDER) });
         let places = _mm512_loadu_si512(scale_words.as_ptr().cast());
         let scales = _mm512_castsi512_si256(_mm512_permutex2var_epi16($w.scales[0], places, $w.scales[1]));
-        let scale = _mm512_mul_ps(floats(scales), _mm512_set1_ps($w.d));
+        let scale = _mm512_mul_ps(to_floats(scales), _mm512_set1_ps($w.d));
         let mut min = _mm512_setzero_ps();
         if $F::HAS_MINS {
             let runs = _mm256_loadu_si256(runs.as_ptr().cast());
-            min = _mm512_mul_ps(floats(_mm256_permutexvar_epi16(runs, $w.mins)), _mm512_set1_ps($w.d_min));
+            min = _mm512_mul_ps(to_floats(_mm256_permutexvar_epi16(runs, $w.mins)), _mm512_set1_ps($w.d_min));
         }
         (scale, min)
     }};
@@ -162,6 +162,41 @@ pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, stride: usize, to: *m
     }
 }
 
+/// As [`by_levels`], of BF16.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn words(from: *const u8, stride: usize, to: *mut u16) {
+    for row in 0..PANEL_ROWS {
+        for tile in 0..GROUP_TILES {
+            // SAFETY: as the caller says.
+            unsafe {
+                let words = _mm512_loadu_si512(from.add(row * stride + 2 * tile * TILE_K).cast());
+                _mm512_storeu_si512(to.add(tile * TILE + row * TILE_K).cast(), words);
+            }
+        }
+    }
+}
+
+/// As [`by_levels`], of F32.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(in crate::experts) unsafe fn floats(from: *const u8, stride: usize, to: *mut u16) {
+    for row in 0..PANEL_ROWS {
+        for tile in 0..GROUP_TILES {
+            // SAFETY: as the caller says.
+            unsafe {
+                let values = from.add(row * stride + 4 * tile * TILE_K).cast::<f32>();
+                let both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(values.add(16)), _mm512_loadu_ps(values));
+                to.add(tile * TILE + row * TILE_K).cast::<__m512bh>().write_unaligned(both);
+            }
+        }
+    }
+}
+
 /// Asks for what is read of a row after this group and the next, which lies in the same lines often.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
@@ -182,7 +217,7 @@ fn words_of(bf16: __m512bh) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-fn floats(words: __m256i) -> __m512 {
+fn to_floats(words: __m256i) -> __m512 {
     _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(words))
 }
 
