@@ -39,25 +39,36 @@ pub(super) fn is_supported() -> bool {
 struct Weights {
     u: [__m512i; 4],
     signs: [u64; 4],
-    /// As [`pairs`] has them.
-    scales: [__m512i; 2],
+    /// As the type's [`Scales`] say.
+    scales: __m128i,
     d: f32,
     /// Sixteen words.
     mins: __m256i,
     d_min: f32,
 }
 
+/// What scales that are whole numbers are, in order.
+#[derive(Clone, Copy)]
+enum Scales {
+    /// Sixteen bytes.
+    Bytes,
+    SignedBytes,
+    /// Eight words, each for two runs.
+    Words,
+}
+
 /// A type whose scales are whole numbers.
 trait Whole {
     const TYPE: TensorType;
     const ORDER: Order;
+    const SCALES: Scales;
     const HAS_SIGNS: bool = false;
     const HAS_MINS: bool = false;
     /// How many values a run of 16 weights may have before signs, or of 32 where it is 16; more than 16 is 0. Numbers are
     /// below it where unpacked with [`codes`](tables::codes).
     const LEVELS: usize = 0;
 
-    /// What numbers below [`LEVELS`](Whole::LEVELS) stand for, sixteen of them.
+    /// What numbers below [`LEVELS`](Whole::LEVELS) stand for, each as often as there are sixteen.
     fn levels(_: &Tables) -> &[f32; 16] {
         match Self::LEVELS {
             4 => &NUMBERS[0],
@@ -74,10 +85,10 @@ trait Whole {
     unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights;
 }
 
-/// The numbers below 4, 8 and 16, as often as sixteen are.
+/// The numbers below 4, 8 and 16, each four times, twice, and once.
 static NUMBERS: [[f32; 16]; 3] = [
-    [0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0],
-    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+    [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0],
+    [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 5.0, 6.0, 6.0, 7.0, 7.0],
     [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0],
 ];
 
@@ -93,6 +104,14 @@ unsafe fn dot_whole<F: Whole, const N: usize>(row: *const u8, n: usize, x: [*con
     for g in 0..n {
         // SAFETY: group `g` of `n`.
         let w = unsafe { F::unpack::<N>(row.add(g * bytes), tables) };
+        let scales = match F::SCALES {
+            Scales::Bytes => spread(w.scales, const { &pairs(F::ORDER, false) }),
+            // They come in the upper halves of words.
+            Scales::SignedBytes => {
+                spread(w.scales, const { &pairs(F::ORDER, true) }).map(|words| _mm512_srai_epi16(words, 8))
+            }
+            Scales::Words => spread(w.scales, const { &word_pairs(F::ORDER) }),
+        };
         for n in 0..N {
             // SAFETY: as above; the arrays of a group are as long as the vectors read.
             let (x, q) = unsafe {
@@ -105,8 +124,8 @@ unsafe fn dot_whole<F: Whole, const N: usize>(row: *const u8, n: usize, x: [*con
                 let q = if F::HAS_SIGNS { _mm512_mask_sub_epi8(q[i], w.signs[i], zero, q[i]) } else { q[i] };
                 _mm512_dpbusd_epi32(zero, w.u[i], q)
             });
-            let sum = _mm512_madd_epi16(_mm512_packs_epi32(dots[0], dots[1]), w.scales[0]);
-            let sum = _mm512_dpwssd_epi32(sum, _mm512_packs_epi32(dots[2], dots[3]), w.scales[1]);
+            let sum = _mm512_madd_epi16(_mm512_packs_epi32(dots[0], dots[1]), scales[0]);
+            let sum = _mm512_dpwssd_epi32(sum, _mm512_packs_epi32(dots[2], dots[3]), scales[1]);
             sums[n] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(w.d * x.d), sums[n]);
             if F::HAS_MINS {
                 // SAFETY: 32 bytes.

@@ -4,7 +4,7 @@
 //! ([`by_levels`]): a table of 32 words holds those of two to eight runs. Other weights are computed one by one.
 
 use super::tables::{codes, tables};
-use super::{Floats, Whole};
+use super::{Floats, Scales, Whole};
 use crate::experts::activation::{Order, SUBS};
 use crate::experts::block::{SUB, group_bytes};
 use crate::experts::gemm::{GROUP_TILES, PANEL_ROWS, TILE_K};
@@ -13,20 +13,31 @@ use std::arch::x86_64::*;
 /// Words of a tile.
 const TILE: usize = PANEL_ROWS * TILE_K;
 
-/// Scales and mins of the runs of a group, at each place.
+/// Scales and mins of the runs of a group, at each place. A macro, so that the order is known where it is used.
 ///
 /// # Safety
 /// The CPU has what [`is_supported`](super::is_supported) asks for.
 macro_rules! scales_and_mins {
     ($F:ident, $w:expr) => {{
-        let (scale_words, runs) = (const { &scale_words() }, const { &run_words($F::ORDER) });
-        let places = _mm512_loadu_si512(scale_words.as_ptr().cast());
-        let scales = _mm512_castsi512_si256(_mm512_permutex2var_epi16($w.scales[0], places, $w.scales[1]));
-        let scale = _mm512_mul_ps(to_floats(scales), _mm512_set1_ps($w.d));
+        let runs = _mm512_loadu_si512((const { &run_lanes($F::ORDER) }).as_ptr().cast());
+        let pairs = _mm512_srli_epi32(runs, 1);
+        let in_places = |by_run: __m512i| match $F::ORDER {
+            Order::Natural => by_run,
+            _ => _mm512_permutexvar_epi32(runs, by_run),
+        };
+        let scale = match $F::SCALES {
+            Scales::Bytes => in_places(_mm512_cvtepu8_epi32($w.scales)),
+            Scales::SignedBytes => in_places(_mm512_cvtepi8_epi32($w.scales)),
+            Scales::Words => {
+                let words = _mm512_castsi256_si512(_mm256_cvtepi16_epi32($w.scales));
+                _mm512_permutexvar_epi32(pairs, words)
+            }
+        };
+        let scale = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_set1_ps($w.d));
         let mut min = _mm512_setzero_ps();
         if $F::HAS_MINS {
-            let runs = _mm256_loadu_si256(runs.as_ptr().cast());
-            min = _mm512_mul_ps(to_floats(_mm256_permutexvar_epi16(runs, $w.mins)), _mm512_set1_ps($w.d_min));
+            let mins = _mm512_cvtepi32_ps(in_places(_mm512_cvtepi16_epi32($w.mins)));
+            min = _mm512_mul_ps(mins, _mm512_set1_ps($w.d_min));
         }
         (scale, min)
     }};
@@ -40,7 +51,6 @@ macro_rules! scales_and_mins {
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
 pub(super) unsafe fn by_levels<F: Whole>(from: *const u8, stride: usize, to: *mut u16) {
     let tables = codes();
-    let n_levels = const { F::LEVELS };
     // SAFETY: as the caller says; the arrays are as long as the vectors.
     unsafe {
         let values = _mm512_loadu_ps(F::levels(tables).as_ptr());
@@ -49,27 +59,38 @@ pub(super) unsafe fn by_levels<F: Whole>(from: *const u8, stride: usize, to: *mu
             prefetch_next(group, const { group_bytes(F::TYPE) });
             let w = F::unpack::<0>(group, tables);
             let (scale, min) = scales_and_mins!(F, w);
-            // Sixteen values, from the runs at some places.
+            let (mut scales, mut mins) = (Floats16([0.0; SUBS]), Floats16([0.0; SUBS]));
+            _mm512_store_ps(scales.0.as_mut_ptr(), scale);
+            _mm512_store_ps(mins.0.as_mut_ptr(), min);
+            // Each of sixteen values at some places in turn.
             let half = |n: usize| {
-                let places = _mm512_loadu_si512((const { &places_of_values(F::LEVELS) })[n].as_ptr().cast());
-                let scale = _mm512_permutexvar_ps(places, scale);
+                let each = |of: &Floats16| match F::LEVELS {
+                    4 => _mm512_broadcast_f32x4(_mm_load_ps(of.0.as_ptr().add(4 * n))),
+                    8 => _mm512_castpd_ps(_mm512_set1_pd(of.0.as_ptr().add(2 * n).cast::<f64>().read())),
+                    // Both runs have the same.
+                    _ => _mm512_set1_ps(of.0[2 * n]),
+                };
                 match F::HAS_MINS {
-                    true => _mm512_fmadd_ps(values, scale, _mm512_permutexvar_ps(places, min)),
-                    false => _mm512_mul_ps(values, scale),
+                    true => _mm512_fmadd_ps(values, each(&scales), each(&mins)),
+                    false => _mm512_mul_ps(values, each(&scales)),
                 }
             };
             let to = to.add(row * TILE_K);
             let mut table = _mm512_setzero_si512();
             for i in 0..4 {
                 // A table is for one vector of weights, or for two.
-                let nth = if n_levels == 4 { i / 2 } else { i };
-                if n_levels > 4 || i % 2 == 0 {
+                let nth = if F::LEVELS == 4 { i / 2 } else { i };
+                if F::LEVELS > 4 || i % 2 == 0 {
                     table = words_of(_mm512_cvtne2ps_pbh(half(2 * nth + 1), half(2 * nth)));
                 }
-                let offsets = const { &offsets(F::LEVELS) };
-                let offsets = _mm512_loadu_si512(offsets[i % 2].as_ptr().cast());
-                // Twice: numbers of bytes.
-                let index = _mm512_add_epi8(_mm512_add_epi8(w.u[i], w.u[i]), offsets);
+                let offsets = _mm512_loadu_si512((const { &offsets(F::LEVELS) })[i % 2].as_ptr().cast());
+                // Numbers of bytes; those of levels are small, so that no bit goes into the next byte.
+                let shifted = match F::LEVELS {
+                    4 => _mm512_slli_epi16(w.u[i], 3),
+                    8 => _mm512_slli_epi16(w.u[i], 2),
+                    _ => _mm512_slli_epi16(w.u[i], 1),
+                };
+                let index = _mm512_or_si512(shifted, offsets);
                 for part in 0..2 {
                     let both = _mm512_loadu_si512((const { &TWICE })[part].as_ptr().cast());
                     let bytes = _mm512_or_si512(_mm512_permutexvar_epi8(both, index), _mm512_set1_epi16(0x100));
@@ -85,6 +106,10 @@ pub(super) unsafe fn by_levels<F: Whole>(from: *const u8, stride: usize, to: *mu
         }
     }
 }
+
+/// In memory, to be read a few at a time.
+#[repr(align(64))]
+struct Floats16([f32; SUBS]);
 
 /// A group on its way: run at place `n` is `scale[n] · u + min[n]`.
 #[repr(align(64))]
@@ -217,12 +242,6 @@ fn words_of(bf16: __m512bh) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-fn to_floats(words: __m256i) -> __m512 {
-    _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(words))
-}
-
-#[inline]
-#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
 fn held(u: [__m512i; 4], scale: __m512, min: __m512) -> Runs {
     let mut runs = Runs { u: [[0; SUB]; SUBS], scale: [0.0; SUBS], min: [0.0; SUBS] };
     // SAFETY: 256, 64 and 64 bytes.
@@ -245,57 +264,22 @@ const TWICE: [[u8; 64]; 2] = {
     all
 };
 
-/// For sixteen values of a table each, the places whose runs they are of: two vectors a table.
-const fn places_of_values(levels: usize) -> [[i32; 16]; 8] {
-    let (mut all, mut at) = ([[0; 16]; 8], 0);
-    while at < 128 {
-        let (half, value) = (at / 16, at % 16);
-        all[half][value] = match levels {
-            4 => 4 * half + value / 4,
-            8 => 2 * half + value / 8,
-            // Both runs have the same scale.
-            _ => 2 * half,
-        } as i32
-            % SUBS as i32;
-        at += 1;
-    }
-    all
-}
-
-/// Where the values of the run of each of 64 weights begin in their table, in bytes: of an even vector, and of an odd one.
+/// Where the first value of the run of each of 64 weights is in its table, in bytes: of an even vector, and of an odd one.
 const fn offsets(levels: usize) -> [[u8; 64]; 2] {
     let (mut all, mut at) = ([[0; 64]; 2], 0);
     while at < 128 {
         let run = at / 16;
         all[at / 64][at % 64] = match levels {
-            4 => 2 * 4 * run,
-            8 => 2 * 8 * (run % 4),
-            _ => 2 * 16 * (run % 4 / 2),
+            4 => 32 * (run / 4) + 2 * (run % 4),
+            8 => 32 * (run % 4 / 2) + 2 * (run % 2),
+            _ => 32 * (run % 4 / 2),
         } as u8;
         at += 1;
     }
     all
 }
 
-/// Where in both vectors of [`Whole`]'s scales that of each place is.
-const fn scale_words() -> [u16; 32] {
-    let (mut all, mut place) = ([0; 32], 0);
-    while place < SUBS {
-        all[place] = (32 * (place / 8) + 8 * (place % 4) + 4 * (place % 8 / 4)) as u16;
-        place += 1;
-    }
-    all
-}
-
-const fn run_words(order: Order) -> [u16; SUBS] {
-    let (mut all, mut place) = ([0; SUBS], 0);
-    while place < SUBS {
-        all[place] = order.runs()[place] as u16;
-        place += 1;
-    }
-    all
-}
-
+/// The run at each place.
 const fn run_lanes(order: Order) -> [i32; SUBS] {
     let (mut all, mut place) = ([0; SUBS], 0);
     while place < SUBS {

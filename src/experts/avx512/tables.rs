@@ -23,7 +23,7 @@ pub(super) struct Tables {
     pub(super) iq3_s: [[u8; 512]; 2],
     /// Values with 128 added, four times the sixteen.
     pub(super) iq4: [u8; 64],
-    /// What codes stand for, as often as sixteen are: IQ1_M's, those of all of IQ2, and IQ3_XXS's.
+    /// What codes stand for, each as often as there are sixteen: IQ1_M's, those of all of IQ2, and IQ3_XXS's.
     pub(super) iq1_m_levels: [f32; 16],
     pub(super) iq2_levels: [f32; 16],
     pub(super) iq3_xxs_levels: [f32; 16],
@@ -80,9 +80,9 @@ impl Tables {
                 std::array::from_fn(|index| nibbles(&books.iq3_s[index][2 * half..2 * half + 2]))
             }),
             iq4: std::array::from_fn(|n| offset(books.iq4[n % 16])),
-            iq1_m_levels: std::array::from_fn(|n| (8 * (n & 3) + 2 * (n >> 2 & 1)) as f32),
-            iq2_levels: std::array::from_fn(|n| f32::from(level(&iq2, n & 3))),
-            iq3_xxs_levels: std::array::from_fn(|n| f32::from(level(&iq3_xxs, n & 7))),
+            iq1_m_levels: std::array::from_fn(|n| (8 * (n >> 1 & 3) + 2 * (n >> 3)) as f32),
+            iq2_levels: std::array::from_fn(|n| f32::from(level(&iq2, n >> 2))),
+            iq3_xxs_levels: std::array::from_fn(|n| f32::from(level(&iq3_xxs, n >> 1))),
         }
     }
 }
