@@ -158,6 +158,15 @@ impl Isa {
         self.engine().map(|engine| ByPanels { engine, unpack: avx512::unpack_floats })
     }
 
+    /// From so many tokens of a matrix on, or of an expert on average, panels pay: for fewer, to unpack again for each few
+    /// tokens is faster.
+    pub(super) fn many_from(self) -> usize {
+        match self.engine() {
+            Some(Engine::Amx) => 8,
+            _ => 16,
+        }
+    }
+
     /// What multiplies panels, if anything does.
     pub(super) fn engine(self) -> Option<Engine> {
         match self {

@@ -18,8 +18,11 @@ type Tile = [u32; TILE_BYTES / 4];
 const TILES_AT_ONCE: usize = 32;
 
 /// Pairs of panels, and of packs, whose sums a thread has at a time.
-const MAX_PAIRS: usize = 4;
+const MAX_PAIRS: usize = 8;
 const MAX_SQUARES: usize = 16;
+
+/// Up to so many pairs of packs stay in a near cache while one pair of panels comes after the other.
+const FEW_SQUARES: usize = 2;
 
 /// Tiles that a thread needs to itself: a group of two panels, and sums.
 pub(super) const TILES_OF_THREAD: usize = 2 * GROUP_TILES + 4 * MAX_PAIRS * MAX_SQUARES;
@@ -55,20 +58,27 @@ impl<'a> Panels<'a> {
         Panels { engine, tiles: scratch.of_thread(share.thread) }
     }
 
-    /// Pairs of panels, at most [`MAX_PAIRS`], times packs of `n_tiles` tiles; `done` gets a pair's number, that of the first
-    /// of one or two packs, and their sums.
-    fn multiply(
+    /// Pairs of panels times packs of `n_tiles` tiles; `done` gets a pair's number, that of the first of one or two packs,
+    /// and their sums.
+    fn multiply<'p>(
         &mut self,
-        pairs: &[[PanelRows<'_>; 2]],
+        n_pairs: usize,
+        pair: impl Fn(usize) -> [PanelRows<'p>; 2],
         packs: &[Tile],
         n_tiles: usize,
         mut done: impl FnMut(usize, usize, &[[Sums; 2]; 2]),
     ) {
-        for (nth, packs) in packs.chunks(2 * MAX_SQUARES * n_tiles).enumerate() {
-            let all = self.sums(pairs, packs, n_tiles);
-            let n_squares = all.len() / pairs.len();
-            for (n, sums) in all.iter().enumerate() {
-                done(n / n_squares, 2 * (MAX_SQUARES * nth + n % n_squares), sums);
+        // Where packs come from afar, they are read for several pairs at once.
+        let at_once = if packs.len() <= 2 * FEW_SQUARES * n_tiles { 1 } else { MAX_PAIRS };
+        for first in (0..n_pairs).step_by(at_once) {
+            let pairs: [_; MAX_PAIRS] = std::array::from_fn(|n| pair((first + n).min(n_pairs - 1)));
+            let pairs = &pairs[..at_once.min(n_pairs - first)];
+            for (nth, packs) in packs.chunks(2 * MAX_SQUARES * n_tiles).enumerate() {
+                let all = self.sums(pairs, packs, n_tiles);
+                let n_squares = all.len() / pairs.len();
+                for (n, sums) in all.iter().enumerate() {
+                    done(first + n / n_squares, 2 * (MAX_SQUARES * nth + n % n_squares), sums);
+                }
             }
         }
     }
@@ -134,14 +144,13 @@ pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&O
     let packs = unsafe { scratch.x_pack.shared().read(0..n_packs * n_tiles) };
     let mut panels = Panels::new(by.engine, scratch, share);
     let n_pairs = n / (2 * PANEL_ROWS);
-    // As many at a time as leave each thread a few pieces.
-    let at_once = (n_pairs / (4 * share.n_threads)).clamp(1, MAX_PAIRS);
+    let at_once = (n_pairs / (2 * share.n_threads)).clamp(1, MAX_PAIRS);
     while let Some(piece) = scratch.team.take(1, n_pairs.div_ceil(at_once)) {
         let some = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
         let rows =
             |panel: usize| PanelRows::new(by.unpack, &a.bytes[PANEL_ROWS * panel * a.nb[1]..], a.nb[1], k / GROUP);
-        let pairs: Vec<_> = some.clone().map(|pair| [rows(2 * pair), rows(2 * pair + 1)]).collect();
-        panels.multiply(&pairs, packs, n_tiles, |pair, first_pack, sums| {
+        let both = |pair: usize| [0, 1].map(|panel| rows(2 * (some.start + pair) + panel));
+        panels.multiply(some.len(), both, packs, n_tiles, |pair, first_pack, sums| {
             for (panel, sums) in sums.iter().enumerate() {
                 let row = PANEL_ROWS * (2 * (some.start + pair) + panel);
                 for (pack, sums) in (first_pack..n_packs).zip(sums) {
@@ -193,22 +202,27 @@ impl Layer<'_> {
         }
     }
 
-    /// 64 rows of gates and ups at a time, for all tokens of an expert.
+    /// Some rows of an expert's gates and ups at a time, for all its tokens: few pieces an expert, so that what a thread
+    /// reads of its tokens serves many rows, and enough for all threads to end together.
     fn many_hidden(&self, panels: &mut Panels<'_>, [gate, up]: [Unpack; 2]) {
+        const PIECES_OF_THREAD: usize = 32;
         let (chosen, slots) = self.chosen();
-        let (n_tiles, n_groups) = (self.n_embd / TILE_K, self.n_embd / GROUP);
-        let pieces = self.n_ff / (MAX_PAIRS * PANEL_ROWS);
+        let (n_tiles, n_groups, n_blocks) = (self.n_embd / TILE_K, self.n_embd / GROUP, self.n_ff / PANEL_ROWS);
+        let pieces = (PIECES_OF_THREAD * self.share.n_threads).div_ceil(chosen.len().max(1)).min(n_blocks);
+        let at_once = n_blocks.div_ceil(pieces);
+        let pieces = n_blocks.div_ceil(at_once);
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.x_pack.shared().read(0..self.n_packs() * n_tiles) };
         while let Some(piece) = self.scratch.team.take(0, chosen.len() * pieces) {
-            let (chosen, piece) = (&chosen[piece / pieces], piece % pieces);
-            let pairs: [_; MAX_PAIRS] = std::array::from_fn(|pair| {
-                let row = PANEL_ROWS * (MAX_PAIRS * piece + pair);
+            let (chosen, first) = (&chosen[piece / pieces], piece % pieces * at_once);
+            let pair = |nth: usize| {
+                let row = PANEL_ROWS * (first + nth);
                 [self.gate.panel(gate, chosen.expert, row, n_groups), self.up.panel(up, chosen.expert, row, n_groups)]
-            });
-            panels.multiply(&pairs, packs_of(packs, n_tiles, chosen), n_tiles, |pair, first, [gate, up]| {
-                let block = MAX_PAIRS * piece + pair;
-                for (pack, (gate, up)) in (first..chosen.n.div_ceil(PACK_TOKENS)).zip(gate.iter().zip(up)) {
+            };
+            let (n_pairs, packs) = (at_once.min(n_blocks - first), packs_of(packs, n_tiles, chosen));
+            panels.multiply(n_pairs, pair, packs, n_tiles, |nth, first_pack, [gate, up]| {
+                let block = first + nth;
+                for (pack, (gate, up)) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(gate.iter().zip(up)) {
                     let mut weights = [0.0; PACK_TOKENS];
                     for (weight, (token, nth)) in weights.iter_mut().zip(&slots[of_pack(chosen, pack)]) {
                         *weight = self.weight(*token, *nth);
@@ -222,28 +236,29 @@ impl Layer<'_> {
         }
     }
 
-    /// 64 rows of the result at a time, for all experts.
+    /// Some rows of the result at a time, for all experts: two pieces a thread, for what is said there.
     fn many_results(&self, panels: &mut Panels<'_>, unpack: Unpack, out: Shared<'_, f32>) {
-        const ROWS: usize = 4 * PANEL_ROWS;
         let (chosen, slots) = self.chosen();
-        let (n_tiles, n_groups) = (self.n_ff / TILE_K, self.n_ff / GROUP);
+        let (n_tiles, n_groups, n_pairs) = (self.n_ff / TILE_K, self.n_ff / GROUP, self.n_embd / (2 * PANEL_ROWS));
+        let at_once = (n_pairs / (2 * self.share.n_threads)).max(1);
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.hidden_pack.shared().read(0..self.n_packs() * n_tiles) };
-        while let Some(piece) = self.scratch.team.take(1, self.n_embd / ROWS) {
+        while let Some(piece) = self.scratch.team.take(1, n_pairs.div_ceil(at_once)) {
+            let pairs = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
             for token in 0..self.n_tokens {
-                let first = token * self.n_embd + ROWS * piece;
+                let first = token * self.n_embd + 2 * PANEL_ROWS * pairs.start;
                 // SAFETY: these rows of the result are this piece's, here and below.
-                unsafe { out.write(first..first + ROWS) }.fill(0.0);
+                unsafe { out.write(first..first + 2 * PANEL_ROWS * pairs.len()) }.fill(0.0);
             }
             for chosen in chosen {
-                let panel = |n: usize| self.down.panel(unpack, chosen.expert, ROWS * piece + PANEL_ROWS * n, n_groups);
-                let pairs = [[panel(0), panel(1)], [panel(2), panel(3)]];
-                panels.multiply(&pairs, packs_of(packs, n_tiles, chosen), n_tiles, |pair, first, sums| {
+                let row = |nth: usize, panel: usize| PANEL_ROWS * (2 * (pairs.start + nth) + panel);
+                let pair = |nth| [0, 1].map(|panel| self.down.panel(unpack, chosen.expert, row(nth, panel), n_groups));
+                let packs = packs_of(packs, n_tiles, chosen);
+                panels.multiply(pairs.len(), pair, packs, n_tiles, |nth, first_pack, sums| {
                     for (panel, sums) in sums.iter().enumerate() {
-                        let row = ROWS * piece + PANEL_ROWS * (2 * pair + panel);
-                        for (pack, sums) in (first..chosen.n.div_ceil(PACK_TOKENS)).zip(sums) {
+                        for (pack, sums) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(sums) {
                             let slots = &slots[of_pack(chosen, pack)];
-                            let at = |n: usize| slots[n].0 as usize * self.n_embd + row;
+                            let at = |n: usize| slots[n].0 as usize * self.n_embd + row(nth, panel);
                             // SAFETY: as above, and an expert's tokens are different ones.
                             add_tile(sums, slots.len(), |n| unsafe { sixteen(out, at(n)) });
                         }

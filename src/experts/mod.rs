@@ -58,10 +58,6 @@ pub struct Shape {
     pub n_expert: usize,
 }
 
-/// From so many tokens of a matrix on, or of an expert on average, panels are made: before, unpacking again for each few
-/// tokens is faster (measured: at 8 tokens by a half with vectors, twofold with AMX; about equal at 16).
-const MANY: usize = 16;
-
 /// Memory that graphs use one after the other.
 #[derive(Default)]
 pub struct Room(Option<Arc<Scratch>>);
@@ -87,7 +83,7 @@ impl Kernels {
     /// aᵀ·x: `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens], by ggml where we have no kernel.
     pub fn mul_mat<'b>(&self, b: &Builder<'b>, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
         let Some(ty) = a.ty().filter(|_| is_flat(a, x)) else { return b.mul_mat(a, x) };
-        if is_many(a, x) {
+        if self.is_many(a, x) {
             match self.isa.many(ty) {
                 Many::Panels(by) => return self.by_panels(b, by, a, x),
                 Many::Ggml => return b.mul_mat(a, x),
@@ -106,10 +102,15 @@ impl Kernels {
 
     /// The same of `a` in F32, which may be rounded to BF16 as all weights of many tokens are.
     pub fn mul_mat_rounded<'b>(&self, b: &Builder<'b>, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
-        match self.isa.many_floats().filter(|_| a.is(TensorType::F32) && is_flat(a, x) && is_many(a, x)) {
+        match self.isa.many_floats().filter(|_| a.is(TensorType::F32) && is_flat(a, x) && self.is_many(a, x)) {
             Some(by) => self.by_panels(b, by, a, x),
             None => b.mul_mat(a, x),
         }
+    }
+
+    /// Whether panels pay, and can be made.
+    fn is_many(&self, a: Tensor<'_>, x: Tensor<'_>) -> bool {
+        x.ne()[1] as usize >= self.isa.many_from() && (a.ne()[1] as usize).is_multiple_of(2 * PANEL_ROWS)
     }
 
     fn by_panels<'b>(&self, b: &Builder<'b>, by: ByPanels, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
@@ -164,7 +165,8 @@ impl Kernels {
         if !self.scratch.sizes().holds(sizes(self.isa, shape)) {
             return Ok(None);
         }
-        let is_many = shape.n_tokens >= MANY && n_used * n_tokens >= MANY as i64 * n_expert;
+        let many_from = self.isa.many_from();
+        let is_many = shape.n_tokens >= many_from && n_used * n_tokens >= many_from as i64 * n_expert;
         let all = [first, second, down].map(|a| a.ty().map_or(Many::Ggml, |ty| self.isa.many(ty)));
         let many = match all {
             _ if !is_many => None,
@@ -191,11 +193,6 @@ fn is_flat(a: Tensor<'_>, x: Tensor<'_>) -> bool {
     is_flat && (k as usize).is_multiple_of(GROUP)
 }
 
-/// Whether panels pay, and can be made.
-fn is_many(a: Tensor<'_>, x: Tensor<'_>) -> bool {
-    x.ne()[1] as usize >= MANY && (a.ne()[1] as usize).is_multiple_of(2 * PANEL_ROWS)
-}
-
 /// The memory that nodes of a shape need.
 fn sizes(isa: Isa, shape: Shape) -> Sizes {
     let n_slots = shape.n_tokens * shape.n_used;
@@ -209,7 +206,7 @@ fn sizes(isa: Isa, shape: Shape) -> Sizes {
     if isa == Isa::Ggml {
         return Sizes::default();
     }
-    if isa.engine().is_none() || shape.n_tokens < MANY {
+    if isa.engine().is_none() || shape.n_tokens < isa.many_from() {
         return sizes;
     }
     // Every expert may have a pack that is not full.
