@@ -15,10 +15,10 @@ mod gpus;
 pub mod kernels;
 pub mod system;
 
+pub use crate::ggml::NoGpus;
 pub use demand::Use;
 pub use described::BadMachine;
 pub use figures::Figures;
-pub use crate::ggml::NoGpus;
 pub use gpus::{Card, cards, has_nvidia, usable};
 
 use crate::gguf::TensorType;
