@@ -248,7 +248,7 @@ fn layers_of_several_gpus_follow_each_other() {
 fn experts_are_sent_from_the_number_of_tokens_on_at_which_it_pays() {
     let demand = model(&[layer(100, 0, None), layer(100, 0, Some((256, 8, 64)))], 50);
     let from = |pcie: f64, part: f64, experts: u64| {
-        let machine = machine(100_000, &[Gpu { pcie, ..gpu(400 + experts * 64) }]);
+        let machine = machine(100_000, &[Gpu { pcie, ..gpu(250 + experts * 64) }]);
         let placement = place(&demand, &machine, &[]).unwrap();
         assert_eq!(placement.layers[1].in_ram(256), 256 - experts as u32);
         streams_from(&demand, &machine, &placement, part)
