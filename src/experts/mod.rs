@@ -3,6 +3,9 @@
 //! A node of a ggml graph is done by all of ggml's threads at once ([`crate::ggml::Work`]). What goes into it is
 //! quantised once, to eight bits with a scale for 32 values; weights are unpacked in registers.
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("the kernels of the experts are for x86-64 only");
+
 mod activation;
 mod avx2;
 mod avx512;
