@@ -56,7 +56,8 @@ fn distance(found: &[f32], expected: &[f64]) -> f64 {
 const TOLERANCE: f64 = 0.012;
 
 fn kernels(isa: Isa, n_tokens: usize, n_threads: usize) -> Kernels {
-    let shape = Shape { n_threads, n_tokens, n_row: N_EMBD, n_used: N_USED, n_ff: N_FF, n_expert: N_EXPERT };
+    let (n_row, n_embd, n_used, n_ff, n_expert) = (N_EMBD, N_EMBD, N_USED, N_FF, N_EXPERT);
+    let shape = Shape { n_threads, n_tokens, n_row, n_embd, n_used, n_ff, n_expert };
     Kernels::new(isa, shape, &mut Room::default()).unwrap()
 }
 
