@@ -49,6 +49,7 @@ impl AnswerOptions {
             max_tokens: self.n_predict,
             stop: self.stop.clone(),
             constraint: None,
+            n_logprobs: None,
         })
     }
 

@@ -4,7 +4,8 @@
 //! it can be cancelled. Several requests are computed together. What is in the cache from earlier requests
 //! is used again where a prompt begins in the same way.
 //!
-//! - `worker`: the token loop; `slots`: which sequence a request gets; `answer`: tokens to text.
+//! - `worker`: the token loop; `slots`: which sequence a request gets, `share`: how much of a step; `answer`: tokens to
+//!   text, `score`: how likely they were.
 //! - `memory`: whether there is room, of what is `available`; `loading`: how weights come into memory.
 //! - `snapshot`: what is cached, out of the program and back.
 //! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
@@ -21,6 +22,8 @@ mod loading;
 mod memory;
 mod request;
 pub mod sampler;
+mod score;
+mod share;
 mod slots;
 mod snapshot;
 pub mod stop;
@@ -36,7 +39,7 @@ pub use constraint::{Constraint, ConstraintError, Grammar};
 use loading::Reading;
 pub use loading::{Loading, NotLocked, ReadSoFar, ReadingState, Watch};
 pub use memory::{Memory, NoRoom, NoRoomForWeights};
-pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
+pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Scored, Usage};
 pub use snapshot::{Exported, Imported, SnapshotError};
 pub use threads::{logical_cores, physical_cores};
 
@@ -377,6 +380,11 @@ impl Canceller {
         self.cancelled.store(true, Ordering::SeqCst);
         // Ends the step under way; requests that are not cancelled have it computed again.
         self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Cancels it behind the step under way, which others may be part of.
+    pub fn cancel_after_step(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// What the answer must look like.
     pub constraint: Option<Constraint>,
+    /// Say of each token how likely it was, and which so many were likeliest there.
+    pub n_logprobs: Option<usize>,
 }
 
 /// What happens to a request, in this order: its prompt is computed, pieces come, it ends.
@@ -25,6 +27,8 @@ pub struct Request {
 pub enum Event {
     /// So much of the prompt is computed.
     Prompt(Progress),
+    /// A token was picked, where logprobs are asked for; its pieces come behind it, as far as they are whole.
+    Token(Scored),
     Piece(Piece),
     /// The last event of a request that did not fail.
     Finished(Finished),
@@ -39,6 +43,16 @@ pub struct Progress {
     /// Of these, tokens that were cached from before.
     pub cached: usize,
     pub total: usize,
+}
+
+/// A token of an answer, and how likely it was by the model alone, before anything was done to its choice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    pub id: u32,
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+    /// The likeliest tokens, the first before the others, as many as were asked for.
+    pub top: Vec<(u32, f32)>,
 }
 
 /// A part of the answer.
