@@ -30,6 +30,11 @@ pub fn recommended(engine: &Engine) -> SamplerParams {
     }
 }
 
+/// The temperature that a model is to have where DeepSeek's API is asked for this one: 1 there is 0.3 of the model's own.
+pub fn from_deepseeks_api(temperature: f32) -> f32 {
+    if temperature <= 1.0 { temperature * 0.3 } else { temperature - 0.7 }
+}
+
 /// A grammar for the answer to a prompt: where the model reasons first, for what comes after that.
 pub fn constraint(grammar: Grammar, engine: &Engine, prompt: &Prompt) -> Constraint {
     let after = prompt.reasoning_ends_with().and_then(|text| engine.tokenizer().special(text).ok());
@@ -44,4 +49,17 @@ pub fn without_control(mut params: SamplerParams, engine: &Engine) -> SamplerPar
     let barred = ids.filter(|id| is_special(id) && !tokenizer.ends_answer(*id));
     params.logit_bias.extend(barred.map(|id| (id, f32::NEG_INFINITY)));
     params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The published map.
+    #[test]
+    fn temperatures_are_those_of_deepseeks_api() {
+        for (api, model) in [(0.0, 0.0), (0.5, 0.15), (1.0, 0.3), (1.5, 0.8), (2.0, 1.3)] {
+            assert!((from_deepseeks_api(api) - model).abs() < 1e-6, "{api}");
+        }
+    }
 }

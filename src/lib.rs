@@ -16,6 +16,7 @@
 //! - `quality`: how well a text is predicted: perplexity, divergence, saved predictions; numbers only.
 //! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.
 //! - `quantize`: which tensor of a quantised file is stored in which type, and how much its columns matter.
+//! - `server`: a model that answers over HTTP, in the protocols that other programs speak.
 //! - `session`: chats that are kept, as trees of turns, and what is cached of them; numbers and files only.
 //! - `synth`: files of random weights with real layer shapes, to measure speed on.
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
@@ -49,6 +50,7 @@ pub mod placement;
 pub mod plan;
 pub mod quality;
 pub mod quantize;
+pub mod server;
 pub mod session;
 pub mod synth;
 pub mod terminal;

@@ -92,6 +92,17 @@ impl ModelOptions {
         Ok(Engine::open_watched(source(model)?, &self.engine_options(), watch)?)
     }
 
+    /// The same for a model that computes several requests at the same time.
+    pub(super) fn open_parallel(
+        &self,
+        model: Option<&Path>,
+        n_parallel: usize,
+        watch: engine::Watch<'_>,
+    ) -> anyhow::Result<Engine> {
+        let options = engine::Options { n_parallel: Some(n_parallel), ..self.engine_options() };
+        Ok(Engine::open_watched(source(model)?, &options, watch)?)
+    }
+
     pub(super) fn remark(&self, engine: &Engine) {
         self.compute.load.remark(engine, false);
     }

@@ -10,6 +10,7 @@ pub mod hub;
 pub mod models;
 pub mod parity;
 pub mod raw;
+pub mod server;
 pub mod terminal;
 
 use std::ffi::OsStr;
