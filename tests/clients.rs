@@ -35,10 +35,8 @@ fn for_python() {
 
 #[test]
 fn for_node() {
-    let node = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default());
-    let node = node.map(|folder| folder.join("node")).find(|path| path.exists()).unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let node = std::env::split_paths(&path).map(|folder| folder.join("node")).find(|path| path.exists());
     let script = folder().join("node/check.mjs");
-    if folder().join("node/node_modules/openai").exists() || std::env::var_os("CACHALOT_SDK_TESTS").is_some() {
-        check(&node, &script);
-    }
+    check(&node.unwrap_or_default(), &script);
 }

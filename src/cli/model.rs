@@ -20,6 +20,14 @@ pub(super) struct ModelOptions {
     compute: ComputeOptions,
 }
 
+/// Whether a model that a server of this user has open is used there.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct AttachOption {
+    /// Open the model here, also where `cachalot serve` has it open already
+    #[arg(long)]
+    no_attach: bool,
+}
+
 /// All but the size of the context.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ComputeOptions {
@@ -74,6 +82,18 @@ enum RoutingArg {
 impl ModelOptions {
     pub(super) fn engine_options(&self) -> engine::Options {
         self.compute.engine_options(self.context)
+    }
+
+    /// The model as a server of this user has it open, if one has.
+    pub(super) fn attach(&self, model: Option<&Path>, attach: &AttachOption) -> anyhow::Result<Option<Engine>> {
+        if attach.no_attach {
+            return Ok(None);
+        }
+        let attached = Engine::attach(source(model)?, &self.engine_options())?;
+        if attached.is_some() && self.is_verbose() {
+            message("the model is open in a server, which answers; --no-attach opens it here");
+        }
+        Ok(attached)
     }
 
     /// Opens the model that is named, or the one that is used where none is.

@@ -7,12 +7,13 @@ use super::sampling::SamplingOptions;
 use super::size::{at_least_one, bytes};
 use crate::asking;
 use crate::catalog;
-use crate::engine::Engine;
+use crate::engine::{Engine, Hosting};
 use crate::exit::BadInput;
 use crate::server::{self, Key, Served, Server};
 use crate::text::Escaped;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Answer over HTTP
@@ -64,7 +65,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
     /// Bytes of a request at most
-    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = bytes)]
     max_body: u64,
     /// Seconds that requests under way have once the server is told to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -75,6 +76,9 @@ pub(super) struct Args {
     /// Tokens of an answer at most
     #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
     n_predict: Option<usize>,
+    /// Do not let `run`, `fim` and `chat` of this user have their answers here
+    #[arg(long)]
+    no_attach: bool,
     /// Say nothing but errors
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -158,13 +162,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let server = Server::start(options(args)?)?;
     let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
     say(&format!("listening on {scheme}://{}; loading the model", server.address()));
-    let model = args.model.as_deref().or(args.named.as_deref());
+    let model = args.named.as_deref().or(args.model.as_deref());
     let handle = server.handle();
     let engine = args.options.open_parallel(model, args.parallel, &|so_far| handle.loading(so_far))?;
     if !args.quiet {
         args.options.remark(&engine);
         remarks(&engine);
     }
+    let engine = Arc::new(engine);
+    let _hosting = host(args, &engine);
     let served = served(args, model, engine)?;
     let ready = format!("{} answers", Escaped(served.names.first().map_or("the model", String::as_str)));
     // From here on a signal ends it in good order; another one ends it at once.
@@ -206,7 +212,18 @@ fn options(args: &Args) -> anyhow::Result<server::Options> {
     })
 }
 
-fn served(args: &Args, model: Option<&Path>, engine: Engine) -> anyhow::Result<Served> {
+/// Lets `run`, `fim` and `chat` of this user have their answers here. Without that they open the model themselves.
+fn host(args: &Args, engine: &Arc<Engine>) -> Option<Hosting> {
+    if args.no_attach {
+        return None;
+    }
+    Hosting::start(engine).unwrap_or_else(|error| {
+        message(&format!("other commands cannot use this model: {error}"));
+        None
+    })
+}
+
+fn served(args: &Args, model: Option<&Path>, engine: Arc<Engine>) -> anyhow::Result<Served> {
     let sampling = args.sampling.params(&engine)?;
     let info = engine.info();
     let typed =
@@ -216,7 +233,6 @@ fn served(args: &Args, model: Option<&Path>, engine: Engine) -> anyhow::Result<S
     let is_known = !aliases.is_empty();
     aliases.extend(info.name.clone());
     aliases.extend(stem.clone());
-    aliases.extend(typed.clone());
     // A path is no name to be told to others, if there is another one.
     let own = if is_known { typed } else { stem.or_else(|| info.name.clone()) };
     let names =

@@ -4,10 +4,11 @@ use super::constraint::{Constraint, ConstraintError};
 use super::sampler::{ParamError, SampleError, SamplerParams};
 use super::stop::StopError;
 use crate::graph::{Fault, StepError};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A prompt to be continued.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Request {
     /// Tokens, from the first on: nothing is put before them.
     pub prompt: Vec<u32>,
@@ -36,7 +37,7 @@ pub enum Event {
     Failed(Failure),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Tokens of the prompt that are computed, those that were cached included.
     pub done: usize,
@@ -46,7 +47,7 @@ pub struct Progress {
 }
 
 /// A token of an answer, and how likely it was by the model alone, before anything was done to its choice.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
     pub id: u32,
     /// The natural logarithm of its probability.
@@ -56,7 +57,7 @@ pub struct Scored {
 }
 
 /// A part of the answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Piece {
     /// Whole characters.
     Text(String),
@@ -64,7 +65,7 @@ pub enum Piece {
     Control(String),
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
     pub reason: FinishReason,
     pub usage: Usage,
@@ -74,7 +75,7 @@ pub struct Finished {
     pub is_satisfied: Option<bool>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
     /// The model ended its answer.
     EndOfAnswer,
@@ -88,7 +89,7 @@ pub enum FinishReason {
     Cancelled,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub prompt_tokens: usize,
     /// Of these, tokens that were cached from before.
@@ -113,6 +114,9 @@ pub enum Failure {
     /// No token could go on with an answer that is not whole yet, or the constraint grew too large.
     #[error("the answer cannot be made what it has to be: {0}")]
     Constraint(String),
+    /// In the process that has the model open.
+    #[error("{0}")]
+    Elsewhere(String),
     #[error("the engine ended: an internal error")]
     Gone,
 }

@@ -8,11 +8,12 @@ use crate::chat::{self, CallRest, Family, Prompt, Tool};
 use crate::engine::sampler::SamplerParams;
 use crate::engine::{Canceller, Engine, Event, Grammar, Request};
 use crate::text::Clipped;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A model to be served.
 pub struct Served {
-    pub engine: Engine,
+    pub engine: Arc<Engine>,
     /// The first is what answers are said to be from.
     pub names: Vec<String>,
     /// Others that it answers to.
@@ -26,7 +27,7 @@ pub struct Served {
 }
 
 pub(super) struct Model {
-    pub(super) engine: Engine,
+    pub(super) engine: Arc<Engine>,
     pub(super) family: Family,
     pub(super) names: Vec<String>,
     aliases: Vec<String>,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Listens on a port of its own; dropped, it is killed.
@@ -39,7 +39,10 @@ impl Server {
     }
 
     pub fn of(model: &str, args: &[&str]) -> Server {
-        let mut command = super::program();
+        Server::with(super::program(), model, args)
+    }
+
+    pub fn with(mut command: Command, model: &str, args: &[&str]) -> Server {
         command
             .args(["serve", model, "--port", "0", "-t", "1"])
             .args(args)
