@@ -6,7 +6,7 @@ COPY . .
 RUN cargo build --release --locked --bin cachalot
 
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl libgomp1 libstdc++6 \
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl libstdc++6 \
     && rm -rf /var/lib/apt/lists/* && useradd --create-home --uid 1000 cachalot \
     && mkdir /models && chown cachalot /models
 COPY --from=build /src/target/release/cachalot /usr/local/bin/cachalot
