@@ -38,27 +38,23 @@ pub(super) struct Way {
     pub(super) dot: Dot,
     /// What activations have to be in.
     pub(super) order: Order,
-    /// To panels for many tokens at once.
-    pub(super) unpack: Option<Unpack>,
+}
+
+/// How a type's weights are multiplied by many tokens at once.
+#[derive(Clone, Copy)]
+pub(super) struct ByPanels {
+    pub(super) engine: Engine,
+    pub(super) unpack: Unpack,
 }
 
 /// How many tokens at once are multiplied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Many {
     /// A row of weights at a time, for a few tokens.
     Rows,
-    Panels(Engine),
+    Panels(ByPanels),
     /// Not by us.
     Ggml,
-}
-
-impl Many {
-    pub(super) fn engine(self) -> Option<Engine> {
-        match self {
-            Many::Panels(engine) => Some(engine),
-            Many::Rows | Many::Ggml => None,
-        }
-    }
 }
 
 /// A set of kernels.
@@ -148,20 +144,35 @@ impl Isa {
         // As fast by ggml's own kernels for 512-bit vectors, or a little faster.
         let is_ggmls = matches!(ty, TensorType::IQ4_XS | TensorType::Q4_K | TensorType::Q5_K);
         match self {
-            Isa::Ggml => Many::Ggml,
+            Isa::Avx512 if is_ggmls => Many::Ggml,
+            Isa::Ggml | Isa::Avx512 | Isa::Amx => {
+                let panels = self.engine().zip(avx512::unpack(ty));
+                panels.map_or(Many::Ggml, |(engine, unpack)| Many::Panels(ByPanels { engine, unpack }))
+            }
             Isa::Scalar | Isa::Avx2 => Many::Rows,
-            Isa::Avx512 if self.makes_panels() && !is_ggmls => Many::Panels(Engine::Vectors),
-            Isa::Avx512 => Many::Ggml,
-            Isa::Amx => Many::Panels(Engine::Amx),
         }
     }
 
-    /// Whether any type is multiplied by panels.
-    pub(super) fn makes_panels(self) -> bool {
+    /// How floats are multiplied by many tokens, rounded to BF16.
+    pub(super) fn many_floats(self) -> Option<ByPanels> {
+        self.engine().map(|engine| ByPanels { engine, unpack: avx512::unpack_floats })
+    }
+
+    /// From so many tokens of a matrix on, or of an expert on average, panels pay: for fewer, to unpack again for each few
+    /// tokens is faster.
+    pub(super) fn many_from(self) -> usize {
+        match self.engine() {
+            Some(Engine::Amx) => 8,
+            _ => 16,
+        }
+    }
+
+    /// What multiplies panels, if anything does.
+    pub(super) fn engine(self) -> Option<Engine> {
         match self {
-            Isa::Ggml | Isa::Scalar | Isa::Avx2 => false,
-            Isa::Avx512 => gemm::has_vectors(),
-            Isa::Amx => true,
+            Isa::Ggml | Isa::Scalar | Isa::Avx2 => None,
+            Isa::Avx512 => gemm::has_vectors().then_some(Engine::Vectors),
+            Isa::Amx => Some(Engine::Amx),
         }
     }
 

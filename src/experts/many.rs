@@ -3,10 +3,11 @@
 
 use super::block::GROUP;
 use super::gemm::{
-    Engine, PACK_TOKENS, PANEL_ROWS, Sums, TILE_BYTES, TILE_K, Unpack, add_tile, hidden_tile, pack_rows, store_tile,
+    Engine, GROUP_TILES, PACK_TOKENS, PANEL_ROWS, Sums, TILE_BYTES, TILE_K, Unpack, add_tile, hidden_tile, pack_rows,
+    store_tile,
 };
-use super::kernel::Way;
-use super::mixture::{Layer, Matrices};
+use super::kernel::ByPanels;
+use super::mixture::{Layer, Many, Matrices};
 use super::scratch::{Chosen, Scratch};
 use crate::ggml::{Operand, Share, Shared};
 use std::slice;
@@ -16,9 +17,35 @@ type Tile = [u32; TILE_BYTES / 4];
 /// Tiles of a pack that a thread makes before it takes others.
 const TILES_AT_ONCE: usize = 32;
 
-const NO_SUMS: [[Sums; 2]; 2] = [[Sums::ZERO; 2]; 2];
+/// Pairs of panels, and of packs, whose sums a thread has at a time.
+const MAX_PAIRS: usize = 8;
+const MAX_SQUARES: usize = 16;
 
-/// A thread's two panels.
+/// Up to so many pairs of packs stay in a near cache while one pair of panels comes after the other.
+const FEW_SQUARES: usize = 2;
+
+/// Tiles that a thread needs to itself: a group of two panels, and sums.
+pub(super) const TILES_OF_THREAD: usize = 2 * GROUP_TILES + 4 * MAX_PAIRS * MAX_SQUARES;
+
+/// Sixteen rows of a matrix, of whole groups.
+#[derive(Clone, Copy)]
+struct PanelRows<'a> {
+    unpack: Unpack,
+    /// Bytes of a group.
+    group: usize,
+    rows: &'a [u8],
+    /// From one row to the next.
+    stride: usize,
+}
+
+impl<'a> PanelRows<'a> {
+    /// From the bytes of rows, each of so many groups and bytes.
+    fn new(unpack: Unpack, rows: &'a [u8], stride: usize, n_groups: usize) -> PanelRows<'a> {
+        PanelRows { unpack, group: stride / n_groups, rows: &rows[..PANEL_ROWS * stride], stride }
+    }
+}
+
+/// A thread's two panels, and its sums.
 struct Panels<'a> {
     engine: Engine,
     tiles: Shared<'a, Tile>,
@@ -28,35 +55,61 @@ impl<'a> Panels<'a> {
     fn new(engine: Engine, scratch: &'a Scratch, share: Share) -> Panels<'a> {
         // SAFETY: an engine is one that this CPU has.
         unsafe { engine.begin() };
-        Panels { engine, tiles: scratch.panels(share.thread) }
+        Panels { engine, tiles: scratch.of_thread(share.thread) }
     }
 
-    /// Panel `n` of rows of `n_tiles` tiles, where both are as long.
-    fn at(&self, n: usize, n_tiles: usize) -> *mut u16 {
-        assert!((n + 1) * n_tiles <= self.tiles.len());
-        // SAFETY: within the tiles.
-        unsafe { self.tiles.as_ptr().add(n * n_tiles).cast() }
-    }
-
-    /// Makes panel `n` of 16 rows.
-    fn make<'r>(&self, n: usize, unpack: Option<Unpack>, k: usize, rows: impl Iterator<Item = &'r [u8]>) {
-        let Some(unpack) = unpack else { return };
-        let to = self.at(n, k / TILE_K);
-        for (n, row) in rows.enumerate().take(PANEL_ROWS) {
-            // SAFETY: a row of `k` weights, which are whole groups, and a panel for as many; the panels are this thread's.
-            unsafe { unpack(row.as_ptr(), k / GROUP, n, to) };
+    /// Pairs of panels times packs of `n_tiles` tiles; `done` gets a pair's number, that of the first of one or two packs,
+    /// and their sums.
+    fn multiply<'p>(
+        &mut self,
+        n_pairs: usize,
+        pair: impl Fn(usize) -> [PanelRows<'p>; 2],
+        packs: &[Tile],
+        n_tiles: usize,
+        mut done: impl FnMut(usize, usize, &[[Sums; 2]; 2]),
+    ) {
+        // Where packs come from afar, they are read for several pairs at once.
+        let at_once = if packs.len() <= 2 * FEW_SQUARES * n_tiles { 1 } else { MAX_PAIRS };
+        for first in (0..n_pairs).step_by(at_once) {
+            let pairs: [_; MAX_PAIRS] = std::array::from_fn(|n| pair((first + n).min(n_pairs - 1)));
+            let pairs = &pairs[..at_once.min(n_pairs - first)];
+            for (nth, packs) in packs.chunks(2 * MAX_SQUARES * n_tiles).enumerate() {
+                let all = self.sums(pairs, packs, n_tiles);
+                let n_squares = all.len() / pairs.len();
+                for (n, sums) in all.iter().enumerate() {
+                    done(first + n / n_squares, 2 * (MAX_SQUARES * nth + n % n_squares), sums);
+                }
+            }
         }
     }
 
-    /// Both panels times one or two packs.
-    fn multiply(&self, packs: &[&[Tile]], sums: &mut [[Sums; 2]; 2]) {
-        let n_tiles = packs[0].len();
-        assert!(packs.len() <= 2 && packs.iter().all(|pack| pack.len() == n_tiles));
-        let panels = [0, 1].map(|n| self.at(n, n_tiles).cast_const());
-        let mut all = [packs[0].as_ptr().cast(); 2];
-        all.iter_mut().zip(packs).for_each(|(ptr, pack)| *ptr = pack.as_ptr().cast());
-        // SAFETY: panels and packs have as many tiles; the engine has begun on this thread.
-        unsafe { self.engine.multiply(panels, &all[..packs.len()], n_tiles, sums) };
+    /// The sums of each pair and each two packs. A group of two panels is made, and multiplied by all packs while it is in
+    /// the nearest cache; then the next.
+    fn sums(&mut self, pairs: &[[PanelRows<'_>; 2]], packs: &[Tile], n_tiles: usize) -> &[[[Sums; 2]; 2]] {
+        let n_squares = (packs.len() / n_tiles).div_ceil(2);
+        assert!(pairs.len() <= MAX_PAIRS && n_squares <= MAX_SQUARES && self.tiles.len() >= TILES_OF_THREAD);
+        let tiles = self.tiles.as_ptr();
+        // SAFETY: a thread's tiles are its own: first two panels, then the sums, which are as large as tiles. All rows have
+        // so many groups, and the engine has begun on this thread.
+        unsafe {
+            let panels = [tiles.cast::<u16>(), tiles.add(GROUP_TILES).cast()];
+            let first = tiles.add(2 * GROUP_TILES).cast::<[[Sums; 2]; 2]>();
+            let sums = slice::from_raw_parts_mut(first, pairs.len() * n_squares);
+            sums.fill([[Sums::ZERO; 2]; 2]);
+            for group in 0..n_tiles / GROUP_TILES {
+                for (pair, sums) in pairs.iter().zip(sums.chunks_mut(n_squares)) {
+                    for (rows, panel) in pair.iter().zip(panels) {
+                        (rows.unpack)(rows.rows.as_ptr().add(group * rows.group), rows.stride, panel);
+                    }
+                    for (packs, sums) in packs.chunks(2 * n_tiles).zip(sums) {
+                        let n_packs = packs.len() / n_tiles;
+                        let both = [0, n_packs - 1].map(|n| packs[n * n_tiles + group * GROUP_TILES].as_ptr());
+                        self.engine.multiply(panels.map(<*mut u16>::cast_const), both, n_packs, GROUP_TILES, sums);
+                    }
+                }
+            }
+            sums
+        }
     }
 }
 
@@ -67,15 +120,8 @@ impl Drop for Panels<'_> {
     }
 }
 
-/// `a` [k, n] times `x` [k, n_tokens]; n is a multiple of 16.
-pub(super) fn mul_mat(
-    share: Share,
-    engine: Engine,
-    way: Way,
-    scratch: &Scratch,
-    [a, x]: [&Operand<'_>; 2],
-    out: Shared<'_, f32>,
-) {
+/// `a` [k, n] times `x` [k, n_tokens]; n is a multiple of 32.
+pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&Operand<'_>; 2], out: Shared<'_, f32>) {
     let ([k, n, ..], n_tokens) = (a.ne.map(|n| n as usize), x.ne[1] as usize);
     let (n_tiles, n_packs) = (k / TILE_K, n_tokens.div_ceil(PACK_TOKENS));
     if share.thread == 0 {
@@ -96,50 +142,46 @@ pub(super) fn mul_mat(
     scratch.team.meet(share.n_threads);
     // SAFETY: written before the meeting.
     let packs = unsafe { scratch.x_pack.shared().read(0..n_packs * n_tiles) };
-    let panels = Panels::new(engine, scratch, share);
-    let mut sums = NO_SUMS;
-    while let Some(piece) = scratch.team.take(1, n.div_ceil(2 * PANEL_ROWS)) {
-        let first = 2 * PANEL_ROWS * piece;
-        let n_panels = if first + PANEL_ROWS < n { 2 } else { 1 };
-        for panel in 0..n_panels {
-            let from = first + PANEL_ROWS * panel;
-            panels.make(
-                panel,
-                way.unpack,
-                k,
-                (from..from + PANEL_ROWS).map(|row| &a.bytes[row * a.nb[1]..][..a.nb[1]]),
-            );
-        }
-        for first_pack in (0..n_packs).step_by(2) {
-            let some: Vec<&[Tile]> = packs[first_pack * n_tiles..].chunks(n_tiles).take(2).collect();
-            panels.multiply(&some, &mut sums);
-            for (panel, sums) in sums.iter().enumerate().take(n_panels) {
-                for (pack, sums) in sums.iter().enumerate().take(some.len()) {
-                    let token = PACK_TOKENS * (first_pack + pack);
-                    let tokens = token..(token + PACK_TOKENS).min(n_tokens);
-                    store_tile(sums, &mut places(out, tokens, n, first + PANEL_ROWS * panel));
+    let mut panels = Panels::new(by.engine, scratch, share);
+    let n_pairs = n / (2 * PANEL_ROWS);
+    let at_once = (n_pairs / (2 * share.n_threads)).clamp(1, MAX_PAIRS);
+    while let Some(piece) = scratch.team.take(1, n_pairs.div_ceil(at_once)) {
+        let some = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
+        let rows =
+            |panel: usize| PanelRows::new(by.unpack, &a.bytes[PANEL_ROWS * panel * a.nb[1]..], a.nb[1], k / GROUP);
+        let both = |pair: usize| [0, 1].map(|panel| rows(2 * (some.start + pair) + panel));
+        panels.multiply(some.len(), both, packs, n_tiles, |pair, first_pack, sums| {
+            for (panel, sums) in sums.iter().enumerate() {
+                let row = PANEL_ROWS * (2 * (some.start + pair) + panel);
+                for (pack, sums) in (first_pack..n_packs).zip(sums) {
+                    let tokens = PACK_TOKENS * pack..(PACK_TOKENS * (pack + 1)).min(n_tokens);
+                    // SAFETY: these rows are this piece's, and the tokens are different ones.
+                    store_tile(sums, tokens.len(), |nth| unsafe { sixteen(out, (tokens.start + nth) * n + row) });
                 }
             }
-        }
+        });
     }
 }
 
-/// Sixteen rows of the result from `row` on, of each of some tokens.
-fn places<'o>(out: Shared<'o, f32>, tokens: impl Iterator<Item = usize>, n: usize, row: usize) -> Vec<&'o mut [f32]> {
-    // SAFETY: the rows are those of a piece of work that one thread does, and the tokens are different ones.
-    tokens.map(|token| unsafe { out.write(token * n + row..token * n + row + PANEL_ROWS) }).collect()
+/// Sixteen values of the result.
+///
+/// # Safety
+/// Nobody else uses them meanwhile.
+unsafe fn sixteen(out: Shared<'_, f32>, first: usize) -> &mut [f32] {
+    // SAFETY: the caller's word.
+    unsafe { out.write(first..first + PANEL_ROWS) }
 }
 
 impl Layer<'_> {
     /// The whole layer, after the choice of experts.
-    pub(super) fn many(&self, engine: Engine, x: &Operand<'_>, out: Shared<'_, f32>) {
+    pub(super) fn many(&self, by: &Many, x: &Operand<'_>, out: Shared<'_, f32>) {
         self.scratch.team.meet(self.share.n_threads);
         self.pack(x);
         self.scratch.team.meet(self.share.n_threads);
-        let panels = Panels::new(engine, self.scratch, self.share);
-        self.many_hidden(&panels);
+        let mut panels = Panels::new(by.engine, self.scratch, self.share);
+        self.many_hidden(&mut panels, by.gate_up);
         self.scratch.team.meet(self.share.n_threads);
-        self.many_results(&panels, out);
+        self.many_results(&mut panels, by.down, out);
     }
 
     /// Each expert's tokens.
@@ -160,71 +202,78 @@ impl Layer<'_> {
         }
     }
 
-    /// 16 rows of gates and ups at a time, for all tokens of an expert.
-    fn many_hidden(&self, panels: &Panels<'_>) {
+    /// Some rows of an expert's gates and ups at a time, for all its tokens: few pieces an expert, so that what a thread
+    /// reads of its tokens serves many rows, and enough for all threads to end together.
+    fn many_hidden(&self, panels: &mut Panels<'_>, [gate, up]: [Unpack; 2]) {
+        const PIECES_OF_THREAD: usize = 32;
         let (chosen, slots) = self.chosen();
-        let (n_tiles, blocks) = (self.n_embd / TILE_K, self.n_ff / PANEL_ROWS);
+        let (n_tiles, n_groups, n_blocks) = (self.n_embd / TILE_K, self.n_embd / GROUP, self.n_ff / PANEL_ROWS);
+        let pieces = (PIECES_OF_THREAD * self.share.n_threads).div_ceil(chosen.len().max(1)).min(n_blocks);
+        let at_once = n_blocks.div_ceil(pieces);
+        let pieces = n_blocks.div_ceil(at_once);
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.x_pack.shared().read(0..self.n_packs() * n_tiles) };
-        let mut sums = NO_SUMS;
-        while let Some(piece) = self.scratch.team.take(0, chosen.len() * blocks) {
-            let (chosen, block) = (&chosen[piece / blocks], piece % blocks);
-            self.make(panels, 0, &self.gate, self.n_embd, chosen.expert, PANEL_ROWS * block);
-            self.make(panels, 1, &self.up, self.n_embd, chosen.expert, PANEL_ROWS * block);
-            for first in (0..chosen.n.div_ceil(PACK_TOKENS)).step_by(2) {
-                let some = two_packs(packs, n_tiles, chosen, first);
-                panels.multiply(&some, &mut sums);
-                for pack in 0..some.len() {
+        while let Some(piece) = self.scratch.team.take(0, chosen.len() * pieces) {
+            let (chosen, first) = (&chosen[piece / pieces], piece % pieces * at_once);
+            let pair = |nth: usize| {
+                let row = PANEL_ROWS * (first + nth);
+                [self.gate.panel(gate, chosen.expert, row, n_groups), self.up.panel(up, chosen.expert, row, n_groups)]
+            };
+            let (n_pairs, packs) = (at_once.min(n_blocks - first), packs_of(packs, n_tiles, chosen));
+            panels.multiply(n_pairs, pair, packs, n_tiles, |nth, first_pack, [gate, up]| {
+                let block = first + nth;
+                for (pack, (gate, up)) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(gate.iter().zip(up)) {
                     let mut weights = [0.0; PACK_TOKENS];
-                    for (weight, (token, nth)) in weights.iter_mut().zip(&slots[of_pack(chosen, first + pack)]) {
+                    for (weight, (token, nth)) in weights.iter_mut().zip(&slots[of_pack(chosen, pack)]) {
                         *weight = self.weight(*token, *nth);
                     }
-                    let tile = (chosen.first_pack + first + pack) * (self.n_ff / TILE_K) + PANEL_ROWS * block / TILE_K;
+                    let tile = (chosen.first_pack + pack) * (self.n_ff / TILE_K) + PANEL_ROWS * block / TILE_K;
                     // SAFETY: this half of the tile is this piece's.
                     let to = unsafe { half_tile(self.scratch.hidden_pack.shared(), tile, block % 2) };
-                    hidden_tile(&sums[0][pack], &sums[1][pack], &weights, to);
+                    hidden_tile(gate, up, &weights, to);
                 }
-            }
+            });
         }
     }
 
-    /// 32 rows of the result at a time, for all experts.
-    fn many_results(&self, panels: &Panels<'_>, out: Shared<'_, f32>) {
+    /// Some rows of the result at a time, for all experts: two pieces a thread, for what is said there.
+    fn many_results(&self, panels: &mut Panels<'_>, unpack: Unpack, out: Shared<'_, f32>) {
         let (chosen, slots) = self.chosen();
-        let n_tiles = self.n_ff / TILE_K;
+        let (n_tiles, n_groups, n_pairs) = (self.n_ff / TILE_K, self.n_ff / GROUP, self.n_embd / (2 * PANEL_ROWS));
+        let at_once = (n_pairs / (2 * self.share.n_threads)).max(1);
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.hidden_pack.shared().read(0..self.n_packs() * n_tiles) };
-        let mut sums = NO_SUMS;
-        while let Some(piece) = self.scratch.team.take(1, self.n_embd / (2 * PANEL_ROWS)) {
-            let row = 2 * PANEL_ROWS * piece;
-            for panel in 0..2 {
-                places(out, 0..self.n_tokens, self.n_embd, row + PANEL_ROWS * panel)
-                    .iter_mut()
-                    .for_each(|to| to.fill(0.0));
+        while let Some(piece) = self.scratch.team.take(1, n_pairs.div_ceil(at_once)) {
+            let pairs = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
+            for token in 0..self.n_tokens {
+                let first = token * self.n_embd + 2 * PANEL_ROWS * pairs.start;
+                // SAFETY: these rows of the result are this piece's, here and below.
+                unsafe { out.write(first..first + 2 * PANEL_ROWS * pairs.len()) }.fill(0.0);
             }
             for chosen in chosen {
-                for panel in 0..2 {
-                    self.make(panels, panel, &self.down, self.n_ff, chosen.expert, row + PANEL_ROWS * panel);
-                }
-                for first in (0..chosen.n.div_ceil(PACK_TOKENS)).step_by(2) {
-                    let some = two_packs(packs, n_tiles, chosen, first);
-                    panels.multiply(&some, &mut sums);
-                    for pack in 0..some.len() {
-                        let slots = &slots[of_pack(chosen, first + pack)];
-                        for (panel, sums) in sums.iter().enumerate() {
-                            let tokens = slots.iter().map(|(token, _)| *token as usize);
-                            let mut to = places(out, tokens, self.n_embd, row + PANEL_ROWS * panel);
-                            add_tile(&sums[pack], &mut to);
+                let row = |nth: usize, panel: usize| PANEL_ROWS * (2 * (pairs.start + nth) + panel);
+                let pair = |nth| [0, 1].map(|panel| self.down.panel(unpack, chosen.expert, row(nth, panel), n_groups));
+                let packs = packs_of(packs, n_tiles, chosen);
+                panels.multiply(pairs.len(), pair, packs, n_tiles, |nth, first_pack, sums| {
+                    for (panel, sums) in sums.iter().enumerate() {
+                        for (pack, sums) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(sums) {
+                            let slots = &slots[of_pack(chosen, pack)];
+                            let at = |n: usize| slots[n].0 as usize * self.n_embd + row(nth, panel);
+                            // SAFETY: as above, and an expert's tokens are different ones.
+                            add_tile(sums, slots.len(), |n| unsafe { sixteen(out, at(n)) });
                         }
                     }
-                }
+                });
             }
         }
     }
+}
 
-    /// Panel `n` of an expert's matrix, from a row on.
-    fn make(&self, panels: &Panels<'_>, n: usize, of: &Matrices<'_>, k: usize, expert: usize, first: usize) {
-        panels.make(n, of.way.unpack, k, (first..first + PANEL_ROWS).map(|row| of.row(expert, row)));
+impl Matrices<'_> {
+    /// Sixteen rows of an expert's matrix, from `row` on.
+    fn panel(&self, unpack: Unpack, expert: usize, row: usize, n_groups: usize) -> PanelRows<'_> {
+        let (rows, stride) = self.rows(expert, row);
+        PanelRows::new(unpack, rows, stride, n_groups)
     }
 }
 
@@ -239,10 +288,9 @@ unsafe fn half_tile<'t>(tiles: Shared<'t, Tile>, tile: usize, half: usize) -> &'
     unsafe { slice::from_raw_parts_mut(tiles.as_ptr().add(tile).cast::<u32>().add(half * HALF), HALF) }
 }
 
-/// One or two packs of an expert, from its pack `first` on.
-fn two_packs<'p>(packs: &'p [Tile], n_tiles: usize, chosen: &Chosen, first: usize) -> Vec<&'p [Tile]> {
-    let n = (chosen.n.div_ceil(PACK_TOKENS) - first).min(2);
-    packs[(chosen.first_pack + first) * n_tiles..].chunks(n_tiles).take(n).collect()
+/// The packs of an expert.
+fn packs_of<'p>(packs: &'p [Tile], n_tiles: usize, chosen: &Chosen) -> &'p [Tile] {
+    &packs[chosen.first_pack * n_tiles..][..chosen.n.div_ceil(PACK_TOKENS) * n_tiles]
 }
 
 /// The slots of an expert's pack.

@@ -3,8 +3,7 @@
 
 use super::activation::{Group, Order, Row, quantize};
 use super::block::GROUP;
-use super::gemm::Engine;
-use super::kernel::Way;
+use super::kernel::{ByPanels, Way};
 use super::many;
 use super::scratch::Scratch;
 use crate::ggml::{Operand, Share, Shared, Work};
@@ -17,17 +16,25 @@ pub(super) const AT_ONCE: usize = 4;
 /// `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens].
 pub(super) struct MatMul {
     pub(super) way: Way,
-    /// For many tokens at once.
-    pub(super) engine: Option<Engine>,
     pub(super) scratch: Arc<Scratch>,
+}
+
+/// The same for many tokens at once.
+pub(super) struct ManyMatMul {
+    pub(super) by: ByPanels,
+    pub(super) scratch: Arc<Scratch>,
+}
+
+impl Work for ManyMatMul {
+    fn run(&self, share: Share, operands: &[Operand<'_>], out: Shared<'_, f32>) {
+        let [a, x] = operands else { return };
+        many::mul_mat(share, self.by, &self.scratch, [a, x], out);
+    }
 }
 
 impl Work for MatMul {
     fn run(&self, share: Share, operands: &[Operand<'_>], out: Shared<'_, f32>) {
         let [a, x] = operands else { return };
-        if let Some(engine) = self.engine {
-            return many::mul_mat(share, engine, self.way, &self.scratch, [a, x], out);
-        }
         let ([k, n, ..], n_tokens) = (a.ne.map(|n| n as usize), x.ne[1] as usize);
         let per_row = k / GROUP;
         quantize_rows(share, x, self.way.order, n_tokens, self.scratch.x.shared());

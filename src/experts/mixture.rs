@@ -5,7 +5,7 @@
 
 use super::activation::{Group, Row, quantize};
 use super::block::GROUP;
-use super::gemm::{Engine, PACK_TOKENS};
+use super::gemm::{Engine, PACK_TOKENS, Unpack};
 use super::kernel::Way;
 use super::matmul::{AT_ONCE, quantize_rows};
 use super::scratch::{Chosen, Scratch};
@@ -25,8 +25,16 @@ pub(super) struct Experts {
     pub(super) up: Way,
     pub(super) down: Way,
     /// For many tokens at once.
-    pub(super) engine: Option<Engine>,
+    pub(super) many: Option<Many>,
     pub(super) scratch: Arc<Scratch>,
+}
+
+/// How many tokens at once are multiplied.
+#[derive(Clone, Copy)]
+pub(super) struct Many {
+    pub(super) engine: Engine,
+    pub(super) gate_up: [Unpack; 2],
+    pub(super) down: Unpack,
 }
 
 /// The matrices of all experts.
@@ -44,6 +52,11 @@ impl<'a> Matrices<'a> {
 
     pub(super) fn row(&self, expert: usize, row: usize) -> &'a [u8] {
         &self.bytes[expert * self.expert + row * self.row..][..self.row]
+    }
+
+    /// All that lies from a row on, and the bytes of a row.
+    pub(super) fn rows(&self, expert: usize, row: usize) -> (&'a [u8], usize) {
+        (&self.bytes[expert * self.expert + row * self.row..], self.row)
     }
 }
 
@@ -90,8 +103,8 @@ impl Work for Experts {
             layer.choose();
             self.scratch.team.begin();
         }
-        if let Some(engine) = self.engine {
-            return layer.many(engine, x, out);
+        if let Some(many) = &self.many {
+            return layer.many(many, x, out);
         }
         quantize_rows(share, x, self.gate.order, layer.n_tokens, layer.x(0));
         if self.up.order != self.gate.order {

@@ -21,10 +21,11 @@ mod testing;
 pub use kernel::{Activations, Isa, IsaError, Kernel, TYPES};
 
 use crate::ggml::{Builder, OpError, OpResult, OutOfMemory, Tensor};
+use crate::gguf::TensorType;
 use block::GROUP;
 use gemm::{PACK_TOKENS, PANEL_ROWS, TILE_K};
-use kernel::Many;
-use matmul::MatMul;
+use kernel::{ByPanels, Many};
+use matmul::{ManyMatMul, MatMul};
 use mixture::Experts;
 use scratch::{Scratch, Sizes};
 use std::sync::Arc;
@@ -57,10 +58,6 @@ pub struct Shape {
     pub n_expert: usize,
 }
 
-/// From so many tokens of a matrix on, or of an expert on average, panels are made: before, unpacking again for each few
-/// tokens is faster (measured: at 8 tokens by a half with vectors, twofold with AMX; about equal at 16).
-const MANY: usize = 16;
-
 /// Memory that graphs use one after the other.
 #[derive(Default)]
 pub struct Room(Option<Arc<Scratch>>);
@@ -85,27 +82,44 @@ impl Kernels {
 
     /// aᵀ·x: `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens], by ggml where we have no kernel.
     pub fn mul_mat<'b>(&self, b: &Builder<'b>, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
-        let ([k, n, a2, a3], [kx, n_tokens, x2, x3]) = (a.ne(), x.ne());
-        let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
-        let way = a.ty().filter(|_| is_flat && (k as usize).is_multiple_of(GROUP)).and_then(|ty| self.isa.way(ty));
-        let Some(way) = way else { return b.mul_mat(a, x) };
-        let (tokens, groups, tiles) = (n_tokens as usize, k as usize / GROUP, k as usize / TILE_K);
-        let many = match tokens >= MANY && (n as usize).is_multiple_of(PANEL_ROWS) {
-            true => a.ty().map_or(Many::Ggml, |ty| self.isa.many(ty)),
-            false => Many::Rows,
-        };
-        let needs = match many {
-            Many::Ggml => return b.mul_mat(a, x),
-            Many::Rows => Sizes { n_x: tokens * groups, ..Sizes::default() },
-            Many::Panels(_) => {
-                let x_tiles = tokens.div_ceil(PACK_TOKENS) * tiles;
-                Sizes { x_tiles, panel_tiles: 2 * tiles, ..Sizes::default() }
+        let Some(ty) = a.ty().filter(|_| is_flat(a, x)) else { return b.mul_mat(a, x) };
+        if self.is_many(a, x) {
+            match self.isa.many(ty) {
+                Many::Panels(by) => return self.by_panels(b, by, a, x),
+                Many::Ggml => return b.mul_mat(a, x),
+                Many::Rows => {}
             }
-        };
-        if !self.scratch.sizes().holds(needs) {
+        }
+        let n_x = x.ne()[1] as usize * x.ne()[0] as usize / GROUP;
+        match self.isa.way(ty).filter(|_| self.scratch.sizes().holds(Sizes { n_x, ..Sizes::default() })) {
+            Some(way) => {
+                let work = MatMul { way, scratch: self.scratch.clone() };
+                b.work("mul_mat", Arc::new(work), &[a, x], &[], [a.ne()[1], x.ne()[1], 1, 1])
+            }
+            None => b.mul_mat(a, x),
+        }
+    }
+
+    /// The same of `a` in F32, which may be rounded to BF16 as all weights of many tokens are.
+    pub fn mul_mat_rounded<'b>(&self, b: &Builder<'b>, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
+        match self.isa.many_floats().filter(|_| a.is(TensorType::F32) && is_flat(a, x) && self.is_many(a, x)) {
+            Some(by) => self.by_panels(b, by, a, x),
+            None => b.mul_mat(a, x),
+        }
+    }
+
+    /// Whether panels pay, and can be made.
+    fn is_many(&self, a: Tensor<'_>, x: Tensor<'_>) -> bool {
+        x.ne()[1] as usize >= self.isa.many_from() && (a.ne()[1] as usize).is_multiple_of(2 * PANEL_ROWS)
+    }
+
+    fn by_panels<'b>(&self, b: &Builder<'b>, by: ByPanels, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
+        let ([k, n, ..], n_tokens) = (a.ne(), x.ne()[1]);
+        let x_tiles = (n_tokens as usize).div_ceil(PACK_TOKENS) * (k as usize / TILE_K);
+        if !self.scratch.sizes().holds(Sizes { x_tiles, ..Sizes::default() }) {
             return b.mul_mat(a, x);
         }
-        let work = MatMul { way, engine: many.engine(), scratch: self.scratch.clone() };
+        let work = ManyMatMul { by, scratch: self.scratch.clone() };
         b.work("mul_mat", Arc::new(work), &[a, x], &[], [n, n_tokens, 1, 1])
     }
 
@@ -151,14 +165,18 @@ impl Kernels {
         if !self.scratch.sizes().holds(sizes(self.isa, shape)) {
             return Ok(None);
         }
-        let is_many = shape.n_tokens >= MANY && n_used * n_tokens >= MANY as i64 * n_expert;
+        let many_from = self.isa.many_from();
+        let is_many = shape.n_tokens >= many_from && n_used * n_tokens >= many_from as i64 * n_expert;
         let all = [first, second, down].map(|a| a.ty().map_or(Many::Ggml, |ty| self.isa.many(ty)));
-        let engine = match is_many {
-            true if all.contains(&Many::Ggml) => return Ok(None),
-            true => all[0].engine(),
-            false => None,
+        let many = match all {
+            _ if !is_many => None,
+            [Many::Panels(gate), Many::Panels(up), Many::Panels(down)] => {
+                Some(mixture::Many { engine: gate.engine, gate_up: [gate.unpack, up.unpack], down: down.unpack })
+            }
+            [Many::Rows, Many::Rows, Many::Rows] => None,
+            _ => return Ok(None),
         };
-        let work = Arc::new(Experts { gate, up, down: down_way, engine, scratch: self.scratch.clone() });
+        let work = Arc::new(Experts { gate, up, down: down_way, many, scratch: self.scratch.clone() });
         let mut operands = vec![x, ids, weights, first];
         if let GateUp::Two { up, .. } = gate_up {
             operands.push(up);
@@ -166,6 +184,13 @@ impl Kernels {
         operands.push(down);
         b.work("experts", work, &operands, &[(ids, n_expert)], [n_embd, n_tokens, 1, 1]).map(Some)
     }
+}
+
+/// Whether both are matrices, whose rows are whole groups.
+fn is_flat(a: Tensor<'_>, x: Tensor<'_>) -> bool {
+    let ([k, _, a2, a3], [kx, _, x2, x3]) = (a.ne(), x.ne());
+    let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
+    is_flat && (k as usize).is_multiple_of(GROUP)
 }
 
 /// The memory that nodes of a shape need.
@@ -181,7 +206,7 @@ fn sizes(isa: Isa, shape: Shape) -> Sizes {
     if isa == Isa::Ggml {
         return Sizes::default();
     }
-    if !isa.makes_panels() || shape.n_tokens < MANY {
+    if isa.engine().is_none() || shape.n_tokens < isa.many_from() {
         return sizes;
     }
     // Every expert may have a pack that is not full.
@@ -190,7 +215,6 @@ fn sizes(isa: Isa, shape: Shape) -> Sizes {
     Sizes {
         x_tiles: n_packs * shape.n_row.div_ceil(TILE_K),
         hidden_tiles: of_experts * shape.n_ff.div_ceil(TILE_K),
-        panel_tiles: 2 * shape.n_row.max(shape.n_ff).div_ceil(TILE_K),
         n_threads: shape.n_threads,
         ..sizes
     }

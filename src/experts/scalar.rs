@@ -12,7 +12,7 @@ macro_rules! kernels {
                 $(TensorType::$ty => |row, x, out| dot(TensorType::$ty, row, x, out),)*
                 _ => return None,
             };
-            Some(Way { dot, order: Order::Natural, unpack: None })
+            Some(Way { dot, order: Order::Natural })
         }
     };
 }

@@ -3,6 +3,7 @@
 use super::activation::Group;
 use super::block::GROUP;
 use super::gemm::{Pack, TILE_BYTES};
+use super::many::TILES_OF_THREAD;
 use super::team::Team;
 use crate::ggml::{OutOfMemory, Shared};
 use std::cell::UnsafeCell;
@@ -60,10 +61,9 @@ pub(super) struct Sizes {
     pub(super) n_hidden: usize,
     /// Choices of experts, of all tokens.
     pub(super) n_slots: usize,
-    /// Tiles of packed activations, of packed hidden values, and of a thread's two panels.
+    /// Tiles of packed activations, and of packed hidden values; if there are any, each thread has tiles too.
     pub(super) x_tiles: usize,
     pub(super) hidden_tiles: usize,
-    pub(super) panel_tiles: usize,
     pub(super) n_threads: usize,
 }
 
@@ -76,7 +76,6 @@ impl Sizes {
             (self.n_slots, other.n_slots),
             (self.x_tiles, other.x_tiles),
             (self.hidden_tiles, other.hidden_tiles),
-            (self.panel_tiles, other.panel_tiles),
             (self.n_threads, other.n_threads),
         ];
         pairs.into_iter().all(|(has, needs)| has >= needs)
@@ -97,7 +96,7 @@ pub(super) struct Scratch {
     pub(super) slots: Buffer<(u32, u32)>,
     pub(super) x_pack: Pack,
     pub(super) hidden_pack: Pack,
-    panels: Pack,
+    of_threads: Pack,
     sizes: Sizes,
 }
 
@@ -116,22 +115,21 @@ impl Scratch {
             slots: Buffer::new((0, 0), sizes.n_slots)?,
             x_pack: Pack::new(sizes.x_tiles)?,
             hidden_pack: Pack::new(sizes.hidden_tiles)?,
-            panels: Pack::new(sizes.panel_tiles * sizes.n_threads)?,
+            of_threads: Pack::new(sizes.n_threads * if sizes.x_tiles > 0 { TILES_OF_THREAD } else { 0 })?,
             sizes,
         })
     }
 
     pub(super) fn n_bytes(&self) -> usize {
-        let packs = [&self.x_pack, &self.hidden_pack, &self.panels].map(Pack::n_bytes);
+        let packs = [&self.x_pack, &self.hidden_pack, &self.of_threads].map(Pack::n_bytes);
         let buffers = [self.x.n_bytes(), self.hidden.n_bytes(), self.hidden_groups.n_bytes()];
         let lists = [self.chosen.n_bytes(), self.slots.n_bytes(), size_of_val(&*self.done)];
         [packs, buffers, lists].as_flattened().iter().sum()
     }
 
-    /// The two panels of a thread.
-    pub(super) fn panels(&self, thread: usize) -> Shared<'_, [u32; TILE_BYTES / 4]> {
-        let n = self.sizes.panel_tiles;
-        self.panels.shared().part(thread * n..(thread + 1) * n)
+    /// What a thread has to itself.
+    pub(super) fn of_thread(&self, thread: usize) -> Shared<'_, [u32; TILE_BYTES / 4]> {
+        self.of_threads.shared().part(thread * TILES_OF_THREAD..(thread + 1) * TILES_OF_THREAD)
     }
 
     /// What there is room for.

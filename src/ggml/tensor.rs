@@ -119,7 +119,7 @@ impl<'c> Tensor<'c> {
         TensorType::from_id(self.type_id())
     }
 
-    pub(super) fn is(self, ty: TensorType) -> bool {
+    pub fn is(self, ty: TensorType) -> bool {
         self.type_id() == ty.id()
     }
 

@@ -96,9 +96,15 @@ fn unabsorbed<'b>(
     let latent = b.cont(b.view(cells, [rank, n_kv, 1, 1], [row, all, all], 0)?)?;
     let k_rot = b.view(cells, [n_rot, 1, n_kv, 1], [row, row, all], c.kv_lora_rank * size_of::<f32>())?;
 
+    // Blocks of few bits have lost more already than BF16 does.
+    let k_b_is_rounded = s.w(attention.k_b).ty().is_some_and(|ty| ty.block_len() > 1);
     let k_b = b.to_f32(latent_keys(s, attention)?)?;
     let k_b = b.cont(b.permute(k_b, [1, 0, 2, 3])?)?; // [rank, n_nope, n_head]
-    let k = b.mul_mat(b.reshape(k_b, [rank, n_nope * n_head, 1, 1])?, latent)?;
+    let k_b = b.reshape(k_b, [rank, n_nope * n_head, 1, 1])?;
+    let k = match k_b_is_rounded {
+        true => s.kernels.mul_mat_rounded(b, k_b, latent)?,
+        false => b.mul_mat(k_b, latent)?,
+    };
     let k = b.reshape(k, [n_nope, n_head, n_kv, 1])?;
     let k = b.concat_rows(k, b.repeat(k_rot, [n_rot, n_head, n_kv, 1])?)?; // [n_key, n_head, n_kv]
     let v = match &attention.values {

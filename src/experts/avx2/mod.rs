@@ -298,5 +298,5 @@ pub(super) fn kernel(ty: TensorType) -> Option<Way> {
         TensorType::Q8_0 => floats::<plain::Q8_0>,
         _ => return None,
     };
-    Some(Way { dot, order: Order::Natural, unpack: None })
+    Some(Way { dot, order: Order::Natural })
 }

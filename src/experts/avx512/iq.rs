@@ -4,7 +4,7 @@
 //! entry is two bytes, and each byte of 64 entries is a permutation. Large ones (IQ1, IQ2_S) are read from memory.
 
 use super::tables::Tables;
-use super::{FloatWeights, Floats, Weights, Whole, f16, pairs, spread, twice, word_pairs};
+use super::{FloatWeights, Floats, Scales, Weights, Whole, f16, twice};
 use crate::experts::activation::Order;
 use crate::experts::block::iq1_m_d;
 use crate::gguf::TensorType;
@@ -105,7 +105,9 @@ pub(super) struct Iq1S<const GATHER: bool>;
 impl<const GATHER: bool> Whole for Iq1S<GATHER> {
     const TYPE: TensorType = TensorType::IQ1_S;
     const ORDER: Order = Order::Natural;
+    const SCALES: Scales = Scales::Words;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 4;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -138,14 +140,7 @@ impl<const GATHER: bool> Whole for Iq1S<GATHER> {
         let min = _mm_sub_epi16(shift, _mm_slli_epi16(scale, 3));
         // Each min for two runs.
         let mins = _mm256_set_m128i(_mm_unpackhi_epi16(min, min), _mm_unpacklo_epi16(min, min));
-        Weights {
-            u: entries,
-            signs: [0; 4],
-            scales: spread(scale, const { &word_pairs(Order::Natural) }),
-            d,
-            mins,
-            d_min: d * 0.125,
-        }
+        Weights { u: entries, signs: [0; 4], scales: scale, d, mins, d_min: d * 0.125 }
     }
 }
 
@@ -154,7 +149,13 @@ pub(super) struct Iq1M<const GATHER: bool>;
 impl<const GATHER: bool> Whole for Iq1M<GATHER> {
     const TYPE: TensorType = TensorType::IQ1_M;
     const ORDER: Order = Order::Natural;
+    const SCALES: Scales = Scales::Bytes;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 8;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq1_m_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -193,26 +194,19 @@ impl<const GATHER: bool> Whole for Iq1M<GATHER> {
         let scales = _mm_or_si128(scales, _mm_set1_epi8(1));
         // Entries are in eighths and eight too large; where the shift is up, two more: nine too large.
         let is_down = high.map(|high| _pext_u64(high, 0x8888_8888_8888_8888) as u16);
-        let up = _mm512_set1_epi8(2);
+        let up = _mm512_set1_epi8(tables.iq1_m_up);
         let u = std::array::from_fn(|i| {
             let is_up = !(is_down[i / 2] >> (8 * (i % 2))) as u8;
             _mm512_mask_add_epi64(entries[i], is_up, entries[i], up)
         });
-        Weights {
-            u,
-            signs: [0; 4],
-            scales: spread(scales, const { &pairs(Order::Natural, false) }),
-            d,
-            mins: _mm256_cvtepu8_epi16(scales),
-            d_min: -9.0 * d,
-        }
+        Weights { u, signs: [0; 4], scales, d, mins: _mm256_cvtepu8_epi16(scales), d_min: -9.0 * d }
     }
 }
 
 /// What all of IQ2 have: entries with signs, and no mins.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-fn with_signs(u: [__m512i; 4], signs: __m256i, scales: [__m512i; 2], d: f32) -> Weights {
+fn with_signs(u: [__m512i; 4], signs: __m256i, scales: __m128i, d: f32) -> Weights {
     Weights { u, signs: masks(signs), scales, d, mins: _mm256_setzero_si256(), d_min: 0.0 }
 }
 
@@ -251,7 +245,13 @@ pub(super) struct Iq2Xxs;
 impl Whole for Iq2Xxs {
     const TYPE: TensorType = TensorType::IQ2_XXS;
     const ORDER: Order = Order::Natural;
+    const SCALES: Scales = Scales::Words;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 4;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq2_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -272,19 +272,18 @@ impl Whole for Iq2Xxs {
             let high = bytes_of_256(&tables.iq2_xxs[1], indices, is_upper);
             amounts(low, high, tables)
         };
-        with_signs(entries, signs, spread(scale, const { &word_pairs(Order::Natural) }), d * 0.125)
+        with_signs(entries, signs, scale, d * 0.125)
     }
 }
 
 /// Sixteen scales of four bits in eight bytes: twice their worth.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-unsafe fn nibble_scales(at: *const u8) -> [__m512i; 2] {
+unsafe fn nibble_scales(at: *const u8) -> __m128i {
     // SAFETY: the caller's pointer has 8 bytes.
     let both = unsafe { _mm_loadl_epi64(at.cast()) };
     let twice = _mm_unpacklo_epi8(_mm_slli_epi16(both, 1), _mm_srli_epi16(both, 3));
-    let odd = _mm_or_si128(_mm_and_si128(twice, _mm_set1_epi8(30)), _mm_set1_epi8(1));
-    spread(odd, const { &pairs(Order::Natural, false) })
+    _mm_or_si128(_mm_and_si128(twice, _mm_set1_epi8(30)), _mm_set1_epi8(1))
 }
 
 pub(super) struct Iq2Xs;
@@ -292,7 +291,13 @@ pub(super) struct Iq2Xs;
 impl Whole for Iq2Xs {
     const TYPE: TensorType = TensorType::IQ2_XS;
     const ORDER: Order = Order::Natural;
+    const SCALES: Scales = Scales::Bytes;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 4;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq2_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -320,7 +325,13 @@ pub(super) struct Iq2S<const GATHER: bool>;
 impl<const GATHER: bool> Whole for Iq2S<GATHER> {
     const TYPE: TensorType = TensorType::IQ2_S;
     const ORDER: Order = Order::Natural;
+    const SCALES: Scales = Scales::Bytes;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 4;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq2_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -389,7 +400,13 @@ pub(super) struct Iq3Xxs;
 impl Whole for Iq3Xxs {
     const TYPE: TensorType = TensorType::IQ3_XXS;
     const ORDER: Order = Order::Natural;
+    const SCALES: Scales = Scales::Words;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 8;
+
+    fn levels(tables: &Tables) -> &[f32; 16] {
+        &tables.iq3_xxs_levels
+    }
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -408,8 +425,7 @@ impl Whole for Iq3Xxs {
         let scale = _mm256_cvtepi32_epi16(_mm256_or_si256(scale, _mm256_set1_epi32(1)));
         // SAFETY: what it asks for is what this function does.
         let planes = unsafe { std::array::from_fn(|n| plane_of_256(&tables.iq3_xxs[n], indices, is_upper)) };
-        let scales = spread(scale, const { &word_pairs(Order::Natural) });
-        with_signs(interleaved(planes), signs, scales, d * 0.25)
+        with_signs(interleaved(planes), signs, scale, d * 0.25)
     }
 }
 
@@ -418,7 +434,9 @@ pub(super) struct Iq3S;
 impl Whole for Iq3S {
     const TYPE: TensorType = TensorType::IQ3_S;
     const ORDER: Order = Order::Natural;
+    const SCALES: Scales = Scales::Words;
     const HAS_SIGNS: bool = true;
+    const LEVELS: usize = 16;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -449,7 +467,7 @@ impl Whole for Iq3S {
         // Eight nibbles to eight words, twice and one more.
         let scales = _pdep_u64(u64::from(scales), 0x1e1e_1e1e_1e1e_1e1e) | 0x0101_0101_0101_0101;
         let scales = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(scales as i64));
-        with_signs(interleaved(planes), signs, spread(scales, const { &word_pairs(Order::Natural) }), d)
+        with_signs(interleaved(planes), signs, scales, d)
     }
 }
 

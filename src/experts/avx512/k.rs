@@ -1,7 +1,7 @@
 //! The K types. Their layouts are told in `block/k.rs`.
 
 use super::tables::Tables;
-use super::{Weights, Whole, f16, pairs, spread, word_pairs};
+use super::{Scales, Weights, Whole, f16};
 use crate::experts::activation::Order;
 use crate::experts::block::{eight_scales_and_mins, q3_k_scales};
 use crate::gguf::TensorType;
@@ -20,7 +20,9 @@ pub(super) struct Q2K;
 impl Whole for Q2K {
     const TYPE: TensorType = TensorType::Q2_K;
     const ORDER: Order = Order::Halves;
+    const SCALES: Scales = Scales::Bytes;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 4;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -39,7 +41,7 @@ impl Whole for Q2K {
                 _mm512_and_si512(_mm512_srli_epi16(q, 6), two),
             ],
             signs: [0; 4],
-            scales: spread(_mm_and_si128(both, nibble), const { &pairs(Order::Halves, false) }),
+            scales: _mm_and_si128(both, nibble),
             d,
             mins: _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(both, 4), nibble)),
             d_min: -d_min,
@@ -52,7 +54,9 @@ pub(super) struct Q3K;
 impl Whole for Q3K {
     const TYPE: TensorType = TensorType::Q3_K;
     const ORDER: Order = Order::Halves;
+    const SCALES: Scales = Scales::SignedBytes;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 8;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -76,7 +80,7 @@ impl Whole for Q3K {
                 join(_mm512_srli_epi16(q, 6), two, _mm512_srli_epi16(high, 1), four),
             ],
             signs: [0; 4],
-            scales: signed(scales, const { &pairs(Order::Halves, true) }),
+            scales,
             d,
             mins: _mm256_cvtepi8_epi16(scales),
             d_min: -4.0 * d,
@@ -84,24 +88,17 @@ impl Whole for Q3K {
     }
 }
 
-/// Scales with signs to where they are needed: they come in the upper halves of words.
-#[inline]
-#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-fn signed(scales: __m128i, places: &'static [[u8; 64]; 2]) -> [__m512i; 2] {
-    spread(scales, places).map(|words| _mm512_srai_epi16(words, 8))
-}
-
 /// Scales and mins of 32 weights each, as words, and what they are multiplied by.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-unsafe fn eight_scales(group: *const u8, places: &'static [[u8; 64]; 2]) -> ([__m512i; 2], __m256i, f32, f32) {
+unsafe fn eight_scales(group: *const u8) -> (__m128i, __m256i, f32, f32) {
     // SAFETY: the caller's group has 16 bytes.
     let (d, d_min, (scales, mins)) =
         unsafe { (f16(group), f16(group.add(2)), eight_scales_and_mins(slice::from_raw_parts(group.add(4), 12))) };
     let words = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(scales as i64));
     let mins = _mm_cvtsi64_si128(mins as i64);
     // Each min for two runs.
-    (spread(words, places), _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins)), d, -d_min)
+    (words, _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins)), d, -d_min)
 }
 
 pub(super) struct Q4K;
@@ -109,7 +106,9 @@ pub(super) struct Q4K;
 impl Whole for Q4K {
     const TYPE: TensorType = TensorType::Q4_K;
     const ORDER: Order = Order::Pairs;
+    const SCALES: Scales = Scales::Words;
     const HAS_MINS: bool = true;
+    const LEVELS: usize = 16;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -117,7 +116,7 @@ impl Whole for Q4K {
         // SAFETY: the group's 144 bytes.
         let ((scales, mins, d, d_min), a, b) = unsafe {
             let (a, b) = (group.add(16), group.add(80));
-            let scales = eight_scales(group, const { &word_pairs(Order::Pairs) });
+            let scales = eight_scales(group);
             (scales, _mm512_loadu_si512(a.cast()), _mm512_loadu_si512(b.cast()))
         };
         let nibble = _mm512_set1_epi8(15);
@@ -136,6 +135,7 @@ pub(super) struct Q5K;
 impl Whole for Q5K {
     const TYPE: TensorType = TensorType::Q5_K;
     const ORDER: Order = Order::Pairs;
+    const SCALES: Scales = Scales::Words;
     const HAS_MINS: bool = true;
 
     #[inline]
@@ -144,7 +144,7 @@ impl Whole for Q5K {
         // SAFETY: the group's 176 bytes.
         let ((scales, mins, d, d_min), high, a, b) = unsafe {
             let (a, b) = (group.add(48), group.add(112));
-            let scales = eight_scales(group, const { &word_pairs(Order::Pairs) });
+            let scales = eight_scales(group);
             let high = _mm256_loadu_si256(group.add(16).cast());
             (scales, high, _mm512_loadu_si512(a.cast()), _mm512_loadu_si512(b.cast()))
         };
@@ -166,6 +166,7 @@ pub(super) struct Q6K;
 impl Whole for Q6K {
     const TYPE: TensorType = TensorType::Q6_K;
     const ORDER: Order = Order::Natural;
+    const SCALES: Scales = Scales::SignedBytes;
     const HAS_MINS: bool = true;
 
     #[inline]
@@ -193,7 +194,7 @@ impl Whole for Q6K {
                 join(_mm512_srli_epi16(b, 4), nibble, high_b, two),
             ],
             signs: [0; 4],
-            scales: signed(scales, const { &pairs(Order::Natural, true) }),
+            scales,
             d,
             mins: _mm256_cvtepi8_epi16(scales),
             d_min: -32.0 * d,

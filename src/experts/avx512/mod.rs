@@ -17,9 +17,10 @@ mod tables;
 use super::activation::{Group, Order, Row};
 use super::avx2;
 use super::block::group_bytes;
-use super::gemm::has_vectors;
+use super::gemm::Unpack;
 use super::kernel::Way;
 use crate::gguf::TensorType;
+pub(super) use panel::floats as unpack_floats;
 use std::arch::x86_64::*;
 use tables::{Tables, tables};
 
@@ -38,20 +39,43 @@ pub(super) fn is_supported() -> bool {
 struct Weights {
     u: [__m512i; 4],
     signs: [u64; 4],
-    /// As [`pairs`] has them.
-    scales: [__m512i; 2],
+    /// As the type's [`Scales`] say.
+    scales: __m128i,
     d: f32,
     /// Sixteen words.
     mins: __m256i,
     d_min: f32,
 }
 
+/// What scales that are whole numbers are, in order.
+#[derive(Clone, Copy)]
+enum Scales {
+    /// Sixteen bytes.
+    Bytes,
+    SignedBytes,
+    /// Eight words, each for two runs.
+    Words,
+}
+
 /// A type whose scales are whole numbers.
 trait Whole {
     const TYPE: TensorType;
     const ORDER: Order;
+    const SCALES: Scales;
     const HAS_SIGNS: bool = false;
     const HAS_MINS: bool = false;
+    /// How many values a run of 16 weights may have before signs, or of 32 where it is 16; more than 16 is 0. Numbers are
+    /// below it where unpacked with [`codes`](tables::codes).
+    const LEVELS: usize = 0;
+
+    /// What numbers below [`LEVELS`](Whole::LEVELS) stand for, each as often as there are sixteen.
+    fn levels(_: &Tables) -> &[f32; 16] {
+        match Self::LEVELS {
+            4 => &NUMBERS[0],
+            8 => &NUMBERS[1],
+            _ => &NUMBERS[2],
+        }
+    }
 
     /// For each number of rows a function of its own: with one caller it is inlined, whatever its size, and no vector
     /// has to go through memory.
@@ -60,6 +84,13 @@ trait Whole {
     /// `group` points to the bytes of a group, and the CPU has what [`is_supported`] asks for.
     unsafe fn unpack<const N: usize>(group: *const u8, tables: &Tables) -> Weights;
 }
+
+/// The numbers below 4, 8 and 16, each four times, twice, and once.
+static NUMBERS: [[f32; 16]; 3] = [
+    [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0],
+    [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 5.0, 6.0, 6.0, 7.0, 7.0],
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0],
+];
 
 /// A row of weights times each of `N` rows.
 ///
@@ -73,6 +104,14 @@ unsafe fn dot_whole<F: Whole, const N: usize>(row: *const u8, n: usize, x: [*con
     for g in 0..n {
         // SAFETY: group `g` of `n`.
         let w = unsafe { F::unpack::<N>(row.add(g * bytes), tables) };
+        let scales = match F::SCALES {
+            Scales::Bytes => spread(w.scales, const { &pairs(F::ORDER, false) }),
+            // They come in the upper halves of words.
+            Scales::SignedBytes => {
+                spread(w.scales, const { &pairs(F::ORDER, true) }).map(|words| _mm512_srai_epi16(words, 8))
+            }
+            Scales::Words => spread(w.scales, const { &word_pairs(F::ORDER) }),
+        };
         for n in 0..N {
             // SAFETY: as above; the arrays of a group are as long as the vectors read.
             let (x, q) = unsafe {
@@ -85,8 +124,8 @@ unsafe fn dot_whole<F: Whole, const N: usize>(row: *const u8, n: usize, x: [*con
                 let q = if F::HAS_SIGNS { _mm512_mask_sub_epi8(q[i], w.signs[i], zero, q[i]) } else { q[i] };
                 _mm512_dpbusd_epi32(zero, w.u[i], q)
             });
-            let sum = _mm512_madd_epi16(_mm512_packs_epi32(dots[0], dots[1]), w.scales[0]);
-            let sum = _mm512_dpwssd_epi32(sum, _mm512_packs_epi32(dots[2], dots[3]), w.scales[1]);
+            let sum = _mm512_madd_epi16(_mm512_packs_epi32(dots[0], dots[1]), scales[0]);
+            let sum = _mm512_dpwssd_epi32(sum, _mm512_packs_epi32(dots[2], dots[3]), scales[1]);
             sums[n] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(w.d * x.d), sums[n]);
             if F::HAS_MINS {
                 // SAFETY: 32 bytes.
@@ -228,19 +267,36 @@ dots!(floats, Floats, dot_floats);
 
 /// The kernel of a type; to be called where [`is_supported`] only.
 pub(super) fn kernel(ty: TensorType) -> Option<Way> {
-    fn of_whole<F: Whole>() -> Way {
-        Way { dot: whole::<F>, order: F::ORDER, unpack: has_vectors().then_some(panel::whole::<F>) }
+    match ty {
+        // On AMD's CPUs 256-bit vectors are faster here: 4.1 GB/s, not 3.3.
+        TensorType::IQ1_M if !gathers_pay() => avx2::kernel(ty),
+        _ => both(ty).map(|(way, _)| way),
     }
-    fn of_floats<F: Floats>() -> Way {
-        Way { dot: floats::<F>, order: F::ORDER, unpack: has_vectors().then_some(panel::by_floats::<F>) }
+}
+
+/// How a type becomes panels; to be called where there is AVX512-BF16 besides only.
+pub(super) fn unpack(ty: TensorType) -> Option<Unpack> {
+    match ty {
+        TensorType::BF16 => Some(panel::words),
+        _ => both(ty).map(|(_, unpack)| unpack),
+    }
+}
+
+/// A type's kernel, and how it becomes panels.
+fn both(ty: TensorType) -> Option<(Way, Unpack)> {
+    fn of_whole<F: Whole>() -> (Way, Unpack) {
+        let unpack = if F::LEVELS > 0 { panel::by_levels::<F> } else { panel::whole::<F> };
+        (Way { dot: whole::<F>, order: F::ORDER }, unpack)
+    }
+    fn of_floats<F: Floats>() -> (Way, Unpack) {
+        (Way { dot: floats::<F>, order: F::ORDER }, panel::by_floats::<F>)
     }
     let gathers = gathers_pay();
     Some(match ty {
         TensorType::IQ1_S if gathers => of_whole::<iq::Iq1S<true>>(),
         TensorType::IQ1_S => of_whole::<iq::Iq1S<false>>(),
         TensorType::IQ1_M if gathers => of_whole::<iq::Iq1M<true>>(),
-        // On AMD's CPUs 256-bit vectors are faster here: 4.1 GB/s, not 3.3.
-        TensorType::IQ1_M => Way { dot: avx2::kernel(ty)?.dot, ..of_whole::<iq::Iq1M<false>>() },
+        TensorType::IQ1_M => of_whole::<iq::Iq1M<false>>(),
         TensorType::IQ2_XXS => of_whole::<iq::Iq2Xxs>(),
         TensorType::IQ2_XS => of_whole::<iq::Iq2Xs>(),
         TensorType::IQ2_S if gathers => of_whole::<iq::Iq2S<true>>(),

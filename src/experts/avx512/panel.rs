@@ -1,20 +1,120 @@
 //! Rows of weights as panels of BF16, for many tokens at once.
+//!
+//! Where a run of weights has few different values, these are computed once and the weights looked up among them
+//! ([`by_levels`]): a table of 32 words holds those of two to eight runs. Other weights are computed one by one.
 
-use super::tables::tables;
-use super::{Floats, Whole};
+use super::tables::{codes, tables};
+use super::{Floats, Scales, Whole};
 use crate::experts::activation::{Order, SUBS};
 use crate::experts::block::{SUB, group_bytes};
-use crate::experts::gemm::{PANEL_ROWS, TILE_K};
+use crate::experts::gemm::{GROUP_TILES, PANEL_ROWS, TILE_K};
 use std::arch::x86_64::*;
 
 /// Words of a tile.
 const TILE: usize = PANEL_ROWS * TILE_K;
 
-/// A group on its way: run at place `n` is `scale[n] · (±u) + min[n]`.
+/// Scales and mins of the runs of a group, at each place. A macro, so that the order is known where it is used.
+///
+/// # Safety
+/// The CPU has what [`is_supported`](super::is_supported) asks for.
+macro_rules! scales_and_mins {
+    ($F:ident, $w:expr) => {{
+        let runs = _mm512_loadu_si512((const { &run_lanes($F::ORDER) }).as_ptr().cast());
+        let pairs = _mm512_srli_epi32(runs, 1);
+        let in_places = |by_run: __m512i| match $F::ORDER {
+            Order::Natural => by_run,
+            _ => _mm512_permutexvar_epi32(runs, by_run),
+        };
+        let scale = match $F::SCALES {
+            Scales::Bytes => in_places(_mm512_cvtepu8_epi32($w.scales)),
+            Scales::SignedBytes => in_places(_mm512_cvtepi8_epi32($w.scales)),
+            Scales::Words => {
+                let words = _mm512_castsi256_si512(_mm256_cvtepi16_epi32($w.scales));
+                _mm512_permutexvar_epi32(pairs, words)
+            }
+        };
+        let scale = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), _mm512_set1_ps($w.d));
+        let mut min = _mm512_setzero_ps();
+        if $F::HAS_MINS {
+            let mins = _mm512_cvtepi32_ps(in_places(_mm512_cvtepi16_epi32($w.mins)));
+            min = _mm512_mul_ps(mins, _mm512_set1_ps($w.d_min));
+        }
+        (scale, min)
+    }};
+}
+
+/// A group of sixteen rows that are `stride` bytes apart: to the eight tiles at `to`.
+///
+/// # Safety
+/// `from` points to a group of each row, `to` to eight tiles; the CPU has what
+/// [`is_supported`](super::is_supported) asks for, and AVX512-BF16.
+#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
+pub(super) unsafe fn by_levels<F: Whole>(from: *const u8, stride: usize, to: *mut u16) {
+    let tables = codes();
+    // SAFETY: as the caller says; the arrays are as long as the vectors.
+    unsafe {
+        let values = _mm512_loadu_ps(F::levels(tables).as_ptr());
+        for row in 0..PANEL_ROWS {
+            let group = from.add(row * stride);
+            prefetch_next(group, const { group_bytes(F::TYPE) });
+            let w = F::unpack::<0>(group, tables);
+            let (scale, min) = scales_and_mins!(F, w);
+            let (mut scales, mut mins) = (Floats16([0.0; SUBS]), Floats16([0.0; SUBS]));
+            _mm512_store_ps(scales.0.as_mut_ptr(), scale);
+            _mm512_store_ps(mins.0.as_mut_ptr(), min);
+            // Each of sixteen values at some places in turn.
+            let half = |n: usize| {
+                let each = |of: &Floats16| match F::LEVELS {
+                    4 => _mm512_broadcast_f32x4(_mm_load_ps(of.0.as_ptr().add(4 * n))),
+                    8 => _mm512_castpd_ps(_mm512_set1_pd(of.0.as_ptr().add(2 * n).cast::<f64>().read())),
+                    // Both runs have the same.
+                    _ => _mm512_set1_ps(of.0[2 * n]),
+                };
+                match F::HAS_MINS {
+                    true => _mm512_fmadd_ps(values, each(&scales), each(&mins)),
+                    false => _mm512_mul_ps(values, each(&scales)),
+                }
+            };
+            let to = to.add(row * TILE_K);
+            let mut table = _mm512_setzero_si512();
+            for i in 0..4 {
+                // A table is for one vector of weights, or for two.
+                let nth = if F::LEVELS == 4 { i / 2 } else { i };
+                if F::LEVELS > 4 || i % 2 == 0 {
+                    table = words_of(_mm512_cvtne2ps_pbh(half(2 * nth + 1), half(2 * nth)));
+                }
+                let offsets = _mm512_loadu_si512((const { &offsets(F::LEVELS) })[i % 2].as_ptr().cast());
+                // Numbers of bytes; those of levels are small, so that no bit goes into the next byte.
+                let shifted = match F::LEVELS {
+                    4 => _mm512_slli_epi16(w.u[i], 3),
+                    8 => _mm512_slli_epi16(w.u[i], 2),
+                    _ => _mm512_slli_epi16(w.u[i], 1),
+                };
+                let index = _mm512_or_si512(shifted, offsets);
+                for part in 0..2 {
+                    let both = _mm512_loadu_si512((const { &TWICE })[part].as_ptr().cast());
+                    let bytes = _mm512_or_si512(_mm512_permutexvar_epi8(both, index), _mm512_set1_epi16(0x100));
+                    let mut words = _mm512_permutexvar_epi8(bytes, table);
+                    if F::HAS_SIGNS {
+                        let signs = (w.signs[i] >> (32 * part)) as u32;
+                        words = _mm512_mask_add_epi16(words, signs, words, _mm512_set1_epi16(i16::MIN));
+                    }
+                    let run = const { F::ORDER.runs() }[4 * i + 2 * part];
+                    _mm512_storeu_si512(to.add(run / 2 * TILE).cast(), words);
+                }
+            }
+        }
+    }
+}
+
+/// In memory, to be read a few at a time.
+#[repr(align(64))]
+struct Floats16([f32; SUBS]);
+
+/// A group on its way: run at place `n` is `scale[n] · u + min[n]`.
 #[repr(align(64))]
 struct Runs {
     u: [[u8; SUB]; SUBS],
-    signs: [u16; SUBS],
     scale: [f32; SUBS],
     min: [f32; SUBS],
 }
@@ -22,14 +122,11 @@ struct Runs {
 /// The sixteen runs to their places in eight tiles, for which there is room at `$to`. A macro, so that the order is known
 /// where it is used, and the loop is none. Unsafe as the functions below.
 macro_rules! write_runs {
-    ($runs:expr, $has_signs:expr, $order:expr, $to:expr) => {{
+    ($runs:expr, $order:expr, $to:expr) => {{
         let (runs, to): (&Runs, *mut u16) = ($runs, $to);
         let order = const { $order.runs() };
         let values = |place: usize| {
-            let mut u = _mm512_cvtepu8_epi32(_mm_loadu_si128(runs.u[place].as_ptr().cast()));
-            if $has_signs {
-                u = _mm512_mask_sub_epi32(u, runs.signs[place], _mm512_setzero_si512(), u);
-            }
+            let u = _mm512_cvtepu8_epi32(_mm_loadu_si128(runs.u[place].as_ptr().cast()));
             let (scale, min) = (_mm512_set1_ps(runs.scale[place]), _mm512_set1_ps(runs.min[place]));
             _mm512_fmadd_ps(_mm512_cvtepi32_ps(u), scale, min)
         };
@@ -49,65 +146,104 @@ macro_rules! write_runs {
     }};
 }
 
-/// Row `row` of a panel, from `n` groups: to `to`, which has room for the whole panel.
-///
-/// # Safety
-/// `from` points to `n` groups, `to` to as many times 256 words for each row of a panel; the CPU has what
-/// [`is_supported`](super::is_supported) asks for, and AVX512-BF16.
-#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-pub(super) unsafe fn whole<F: Whole>(from: *const u8, n: usize, row: usize, to: *mut u16) {
-    let (bytes, tables) = (const { group_bytes(F::TYPE) }, tables());
-    let scale_words = const { scale_words() };
-    let runs = const { run_words(F::ORDER) };
-    for g in 0..n {
-        // SAFETY: group `g` of `n`; the arrays are as long as the vectors.
-        unsafe {
-            let w = F::unpack::<0>(from.add(g * bytes), tables);
-            let places = _mm512_loadu_si512(scale_words.as_ptr().cast());
-            let scales = _mm512_castsi512_si256(_mm512_permutex2var_epi16(w.scales[0], places, w.scales[1]));
-            let scale = _mm512_mul_ps(floats(scales), _mm512_set1_ps(w.d));
-            let mut min = _mm512_setzero_ps();
-            if F::HAS_MINS {
-                let runs = _mm256_loadu_si256(runs.as_ptr().cast());
-                let mins = _mm256_permutexvar_epi16(runs, w.mins);
-                min = _mm512_mul_ps(floats(mins), _mm512_set1_ps(w.d_min));
-            }
-            let runs = held(w.u, w.signs, scale, min);
-            write_runs!(&runs, F::HAS_SIGNS, F::ORDER, to.add(8 * g * TILE + row * TILE_K));
-        }
-    }
-}
-
-/// As [`whole`].
+/// As [`by_levels`], for types without signs.
 ///
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, n: usize, row: usize, to: *mut u16) {
-    let (bytes, tables) = (const { group_bytes(F::TYPE) }, tables());
-    let runs = const { run_lanes(F::ORDER) };
-    for g in 0..n {
-        // SAFETY: group `g` of `n`; the arrays are as long as the vectors.
+pub(super) unsafe fn whole<F: Whole>(from: *const u8, stride: usize, to: *mut u16) {
+    debug_assert!(!F::HAS_SIGNS);
+    let tables = tables();
+    for row in 0..PANEL_ROWS {
+        // SAFETY: as the caller says; the arrays are as long as the vectors.
         unsafe {
-            let w = F::unpack::<0>(from.add(g * bytes), tables);
-            let scale = _mm512_permutexvar_ps(_mm512_loadu_si512(runs.as_ptr().cast()), w.scale);
-            let min = _mm512_mul_ps(scale, _mm512_set1_ps(-F::OFFSET));
-            let runs = held(w.u, [0; 4], scale, min);
-            write_runs!(&runs, false, F::ORDER, to.add(8 * g * TILE + row * TILE_K));
+            let group = from.add(row * stride);
+            prefetch_next(group, const { group_bytes(F::TYPE) });
+            let w = F::unpack::<0>(group, tables);
+            let (scale, min) = scales_and_mins!(F, w);
+            write_runs!(&held(w.u, scale, min), F::ORDER, to.add(row * TILE_K));
         }
     }
 }
 
+/// As [`by_levels`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
+pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, stride: usize, to: *mut u16) {
+    let tables = tables();
+    let runs = const { run_lanes(F::ORDER) };
+    for row in 0..PANEL_ROWS {
+        // SAFETY: as the caller says; the arrays are as long as the vectors.
+        unsafe {
+            let group = from.add(row * stride);
+            prefetch_next(group, const { group_bytes(F::TYPE) });
+            let w = F::unpack::<0>(group, tables);
+            let scale = _mm512_permutexvar_ps(_mm512_loadu_si512(runs.as_ptr().cast()), w.scale);
+            let min = _mm512_mul_ps(scale, _mm512_set1_ps(-F::OFFSET));
+            write_runs!(&held(w.u, scale, min), F::ORDER, to.add(row * TILE_K));
+        }
+    }
+}
+
+/// As [`by_levels`], of BF16.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn words(from: *const u8, stride: usize, to: *mut u16) {
+    for row in 0..PANEL_ROWS {
+        for tile in 0..GROUP_TILES {
+            // SAFETY: as the caller says.
+            unsafe {
+                let words = _mm512_loadu_si512(from.add(row * stride + 2 * tile * TILE_K).cast());
+                _mm512_storeu_si512(to.add(tile * TILE + row * TILE_K).cast(), words);
+            }
+        }
+    }
+}
+
+/// As [`by_levels`], of F32.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(in crate::experts) unsafe fn floats(from: *const u8, stride: usize, to: *mut u16) {
+    for row in 0..PANEL_ROWS {
+        for tile in 0..GROUP_TILES {
+            // SAFETY: as the caller says.
+            unsafe {
+                let values = from.add(row * stride + 4 * tile * TILE_K).cast::<f32>();
+                let both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(values.add(16)), _mm512_loadu_ps(values));
+                to.add(tile * TILE + row * TILE_K).cast::<__m512bh>().write_unaligned(both);
+            }
+        }
+    }
+}
+
+/// Asks for what is read of a row after this group and the next, which lies in the same lines often.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-fn floats(words: __m256i) -> __m512 {
-    _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(words))
+fn prefetch_next(group: *const u8, bytes: usize) {
+    for line in 0..bytes.div_ceil(64) {
+        // Nothing is read where there is no memory.
+        _mm_prefetch::<_MM_HINT_T0>(group.wrapping_add(2 * bytes + 64 * line).cast());
+    }
+}
+
+/// Vectors of BF16 are vectors of words.
+#[inline]
+#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
+fn words_of(bf16: __m512bh) -> __m512i {
+    // SAFETY: both are 512 bits, and any are a value.
+    unsafe { std::mem::transmute(bf16) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-fn held(u: [__m512i; 4], signs: [u64; 4], scale: __m512, min: __m512) -> Runs {
-    let mut runs = Runs { u: [[0; SUB]; SUBS], signs: [0; SUBS], scale: [0.0; SUBS], min: [0.0; SUBS] };
+fn held(u: [__m512i; 4], scale: __m512, min: __m512) -> Runs {
+    let mut runs = Runs { u: [[0; SUB]; SUBS], scale: [0.0; SUBS], min: [0.0; SUBS] };
     // SAFETY: 256, 64 and 64 bytes.
     unsafe {
         let to = runs.u.as_mut_ptr().cast::<__m512i>();
@@ -115,31 +251,35 @@ fn held(u: [__m512i; 4], signs: [u64; 4], scale: __m512, min: __m512) -> Runs {
         _mm512_storeu_ps(runs.scale.as_mut_ptr(), scale);
         _mm512_storeu_ps(runs.min.as_mut_ptr(), min);
     }
-    for (n, signs_of_run) in runs.signs.iter_mut().enumerate() {
-        *signs_of_run = (signs[n / 4] >> (16 * (n % 4))) as u16;
-    }
     runs
 }
 
-/// Where in both vectors of [`Whole`]'s scales that of each place is.
-const fn scale_words() -> [u16; 32] {
-    let (mut all, mut place) = ([0; 32], 0);
-    while place < SUBS {
-        all[place] = (32 * (place / 8) + 8 * (place % 4) + 4 * (place % 8 / 4)) as u16;
-        place += 1;
+/// Each byte of the lower, and of the upper half, twice.
+const TWICE: [[u8; 64]; 2] = {
+    let (mut all, mut at) = ([[0; 64]; 2], 0);
+    while at < 128 {
+        all[at / 64][at % 64] = (at / 2) as u8;
+        at += 1;
+    }
+    all
+};
+
+/// Where the first value of the run of each of 64 weights is in its table, in bytes: of an even vector, and of an odd one.
+const fn offsets(levels: usize) -> [[u8; 64]; 2] {
+    let (mut all, mut at) = ([[0; 64]; 2], 0);
+    while at < 128 {
+        let run = at / 16;
+        all[at / 64][at % 64] = match levels {
+            4 => 32 * (run / 4) + 2 * (run % 4),
+            8 => 32 * (run % 4 / 2) + 2 * (run % 2),
+            _ => 32 * (run % 4 / 2),
+        } as u8;
+        at += 1;
     }
     all
 }
 
-const fn run_words(order: Order) -> [u16; SUBS] {
-    let (mut all, mut place) = ([0; SUBS], 0);
-    while place < SUBS {
-        all[place] = order.runs()[place] as u16;
-        place += 1;
-    }
-    all
-}
-
+/// The run at each place.
 const fn run_lanes(order: Order) -> [i32; SUBS] {
     let (mut all, mut place) = ([0; SUBS], 0);
     while place < SUBS {

@@ -64,6 +64,8 @@ pub(super) unsafe fn release() {
     unsafe { asm!("tilerelease", options(nostack, nomem)) }
 }
 
+/// Adds two panels times two packs to sums [panel][pack].
+///
 /// # Safety
 /// Panels and packs have `n_k` tiles, at least one, and tiles are configured.
 pub(super) unsafe fn two_by_two(
@@ -75,10 +77,10 @@ pub(super) unsafe fn two_by_two(
     // SAFETY: the caller's word; each sum is a tile.
     unsafe {
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
+            "tileloadd tmm0, [{c} + {row}]",
+            "tileloadd tmm1, [{c} + {row} + {tile}]",
+            "tileloadd tmm2, [{c} + {row} + 2 * {tile}]",
+            "tileloadd tmm3, [{c} + {row} + 3 * {tile}]",
             "2:",
             "tileloadd tmm4, [{a0} + {row}]",
             "tileloadd tmm6, [{b0} + {row}]",
@@ -121,8 +123,8 @@ pub(super) unsafe fn two_by_one(panels: [*const u16; 2], pack: *const u32, n_k: 
     // SAFETY: the caller's word; each sum is a tile.
     unsafe {
         asm!(
-            "tilezero tmm0",
-            "tilezero tmm2",
+            "tileloadd tmm0, [{c} + {row}]",
+            "tileloadd tmm2, [{c} + {row} + 2 * {tile}]",
             "2:",
             "tileloadd tmm4, [{a0} + {row}]",
             "tileloadd tmm6, [{b0} + {row}]",

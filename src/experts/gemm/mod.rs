@@ -10,6 +10,7 @@ mod amx;
 mod pack;
 mod vectors;
 
+use super::block::GROUP;
 pub(super) use pack::{Pack, add_tile, hidden_tile, pack_rows, store_tile};
 
 /// Rows of weights in a panel.
@@ -20,6 +21,8 @@ pub(super) const PACK_TOKENS: usize = 16;
 pub(super) const TILE_K: usize = 32;
 /// Bytes of a tile.
 pub(super) const TILE_BYTES: usize = 1024;
+/// Tiles of a group of a panel's rows.
+pub(super) const GROUP_TILES: usize = GROUP / TILE_K;
 
 /// Sums of a panel's rows and a pack's tokens: [16 rows][16 tokens].
 #[derive(Clone, Copy)]
@@ -39,8 +42,8 @@ pub(super) enum Engine {
     Amx,
 }
 
-/// Row `row` of a panel from so many groups of weights.
-pub(super) type Unpack = unsafe fn(from: *const u8, n_groups: usize, row: usize, to: *mut u16);
+/// A group of weights of each of 16 rows that are `stride` bytes apart, to the eight tiles of a panel.
+pub(super) type Unpack = unsafe fn(from: *const u8, stride: usize, to: *mut u16);
 
 pub(super) fn has_vectors() -> bool {
     is_x86_feature_detected!("avx512bf16")
@@ -52,7 +55,7 @@ pub(super) fn has_amx() -> bool {
 }
 
 impl Engine {
-    /// Two panels times one or two packs of `n_k` tiles: sums [panel][pack].
+    /// Adds two panels times one or two packs, of `n_k` tiles each, to sums [panel][pack].
     ///
     /// # Safety
     /// Panels and packs have `n_k` tiles; the CPU has what the engine needs; for AMX, this thread has
@@ -60,23 +63,23 @@ impl Engine {
     pub(super) unsafe fn multiply(
         self,
         panels: [*const u16; 2],
-        packs: &[*const u32],
+        packs: [*const u32; 2],
+        n_packs: usize,
         n_k: usize,
         sums: &mut [[Sums; 2]; 2],
     ) {
         // SAFETY: the caller's word.
         unsafe {
-            match (self, packs) {
-                (Engine::Amx, [a, b, ..]) => amx::two_by_two(panels, [*a, *b], n_k, sums),
-                (Engine::Amx, [a]) => amx::two_by_one(panels, *a, n_k, sums),
-                (Engine::Vectors, packs) => {
-                    for (n, pack) in packs.iter().enumerate().take(2) {
+            match self {
+                Engine::Amx if n_packs == 1 => amx::two_by_one(panels, packs[0], n_k, sums),
+                Engine::Amx => amx::two_by_two(panels, packs, n_k, sums),
+                Engine::Vectors => {
+                    for (n, pack) in packs.iter().enumerate().take(n_packs) {
                         for (panel, sums) in panels.iter().zip(sums.iter_mut()) {
                             vectors::multiply(*panel, *pack, n_k, &mut sums[n]);
                         }
                     }
                 }
-                (_, []) => {}
             }
         }
     }

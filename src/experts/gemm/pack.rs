@@ -85,28 +85,28 @@ fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
     columns
 }
 
-/// The sums of each token, of which there are `rows.len()`, to 16 places.
-pub(in crate::experts) fn store_tile(sums: &Sums, tokens: &mut [&mut [f32]]) {
+/// The sums of each of `n_tokens` tokens to 16 places, which `to` gives.
+pub(in crate::experts) fn store_tile<'o>(sums: &Sums, n_tokens: usize, to: impl Fn(usize) -> &'o mut [f32]) {
     // SAFETY: sums are made where the CPU has what it needs only.
-    unsafe { by_token(sums, tokens, false) }
+    unsafe { by_token::<false>(sums, n_tokens, to) }
 }
 
 /// The same, added to what is there.
-pub(in crate::experts) fn add_tile(sums: &Sums, tokens: &mut [&mut [f32]]) {
+pub(in crate::experts) fn add_tile<'o>(sums: &Sums, n_tokens: usize, to: impl Fn(usize) -> &'o mut [f32]) {
     // SAFETY: as above.
-    unsafe { by_token(sums, tokens, true) }
+    unsafe { by_token::<true>(sums, n_tokens, to) }
 }
 
 #[target_feature(enable = "avx512f")]
-fn by_token(sums: &Sums, tokens: &mut [&mut [f32]], add: bool) {
-    assert!(tokens.len() <= PACK_TOKENS && tokens.iter().all(|rows| rows.len() == PANEL_ROWS));
+fn by_token<'o, const ADD: bool>(sums: &Sums, n_tokens: usize, to: impl Fn(usize) -> &'o mut [f32]) {
     // SAFETY: 64 bytes a row.
     let rows = std::array::from_fn(|n| unsafe { _mm512_loadu_si512(sums.0[n].as_ptr().cast()) });
-    for (to, column) in tokens.iter_mut().zip(transposed(rows)) {
-        let mut column = _mm512_castsi512_ps(column);
-        // SAFETY: the length is checked above.
+    for (n, column) in transposed(rows).into_iter().enumerate().take(n_tokens) {
+        let (to, mut column) = (to(n), _mm512_castsi512_ps(column));
+        assert!(to.len() == PANEL_ROWS);
+        // SAFETY: 64 bytes.
         unsafe {
-            if add {
+            if ADD {
                 column = _mm512_add_ps(column, _mm512_loadu_ps(to.as_ptr()));
             }
             _mm512_storeu_ps(to.as_mut_ptr(), column);

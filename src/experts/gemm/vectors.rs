@@ -4,13 +4,14 @@ use super::{PACK_TOKENS, PANEL_ROWS, Sums, TILE_K};
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-/// A panel times a pack, of `n_k` tiles each.
+/// Adds a panel times a pack, of `n_k` tiles each.
 ///
 /// # Safety
 /// Both have so many tiles, and the CPU has AVX512-BF16.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn multiply(panel: *const u16, pack: *const u32, n_k: usize, sums: &mut Sums) {
-    let mut all = [_mm512_setzero_ps(); PANEL_ROWS];
+    // SAFETY: 64 bytes each.
+    let mut all: [__m512; PANEL_ROWS] = std::array::from_fn(|row| unsafe { _mm512_loadu_ps(sums.0[row].as_ptr()) });
     for k in 0..n_k {
         // SAFETY: tile `k` of `n_k`.
         let (panel, pack) = unsafe { (panel.add(k * PANEL_ROWS * TILE_K), pack.add(k * PACK_TOKENS * TILE_K / 2)) };
