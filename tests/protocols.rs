@@ -204,6 +204,7 @@ fn before_its_model_is_there_a_server_says_so() {
         n_queue: 1,
         max_body: 1 << 20,
         max_connections: 16,
+        log: None,
         grace: Duration::ZERO,
     };
     let server = server::Server::start(options).unwrap();

@@ -5,8 +5,9 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, Stdio};
 use support::server::{Response, Server, read, request};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -432,6 +433,32 @@ fn it_does_not_start_where_it_must_not() {
     assert!(ended.stderr.contains("experts are placed one by one") && ended.stderr.contains("not needed"), "{ended:?}");
 }
 
+/// What came from outside cannot write lines of its own, and no key is in it.
+#[test]
+fn requests_are_logged_where_that_is_asked_for() {
+    let mut command = support::program();
+    command.args(["serve", "demo", "--port", "0", "-t", "1", "-v", "--api-key", "secret-key"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    let address = lines.find_map(|line| Some(line.split_once("http://")?.1.split(';').next()?.to_owned())).unwrap();
+    lines.find(|line| line.ends_with(" answers")).unwrap();
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let headers = [("authorization", "Bearer secret-kez"), ("content-type", "application/json")];
+        stream.write_all(&request("GET", path, &headers, b"")).unwrap();
+        read(&mut stream)
+    };
+    assert_eq!(ask("/health?key=secret-key").status, 200);
+    assert_eq!(ask("/%1b%0a\u{1b}").status, 400);
+    assert_eq!(ask("/nowhere").status, 401);
+    signal_child(&child, rustix::process::Signal::TERM);
+    let rest: Vec<String> = lines.collect();
+    child.wait().unwrap();
+    let logged = rest.join("\n");
+    assert!(logged.contains("GET /health 200 after ") && logged.contains("GET /nowhere 401 after "), "{logged}");
+    assert!(!logged.contains("secret-k") && !logged.contains('\u{1b}') && !logged.contains('\u{202e}'), "{logged}");
+}
+
 #[test]
 fn it_ends_in_good_order() {
     let mut server = Server::start(&["--grace", "60"]);
@@ -461,7 +488,11 @@ fn it_ends_in_good_order() {
 }
 
 fn signal(server: &Server, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_child(&server.child);
+    signal_child(&server.child, signal);
+}
+
+fn signal_child(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, signal).unwrap();
 }
 

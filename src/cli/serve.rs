@@ -22,6 +22,7 @@ use std::time::Duration;
 /// and has a page for browsers at /. It listens at once, and GET /health says when the model is there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("verbose", |arg| arg.help("Say what of the model goes where, and which requests come")))]
 #[command(mut_arg("context", |arg| arg.help("Tokens of context, of all requests together [default: the model's own, at most 32768]").alias("max-model-len")))]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: what `cachalot use`
@@ -208,6 +209,7 @@ fn options(args: &Args) -> anyhow::Result<server::Options> {
         n_queue: args.queue,
         max_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
         max_connections: MAX_CONNECTIONS,
+        log: args.options.is_verbose().then_some(message as fn(&str)),
         grace: Duration::from_secs(args.grace),
     })
 }

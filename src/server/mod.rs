@@ -58,6 +58,8 @@ pub struct Options {
     pub n_queue: usize,
     pub max_body: usize,
     pub max_connections: usize,
+    /// Is told of every response, in a line that can steer no terminal.
+    pub log: Option<fn(&str)>,
     /// What requests that are under way have, once the server is told to stop.
     pub grace: Duration,
 }

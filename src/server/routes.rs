@@ -3,6 +3,7 @@
 use super::app::App;
 use super::fault::{Fault, Kind};
 use super::{ServeError, anthropic, door, ollama, openai, page, status, tokens};
+use crate::text::Clipped;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use std::sync::Arc;
+use std::time::Instant;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 pub(super) fn router(app: &Arc<App>) -> Result<Router, ServeError> {
@@ -56,12 +58,12 @@ pub(super) fn router(app: &Arc<App>) -> Result<Router, ServeError> {
 }
 
 async fn nowhere(request: Request) -> Fault {
-    let message = format!("there is nothing at {}", crate::text::Clipped(request.uri().path()));
+    let message = format!("there is nothing at {}", Clipped(request.uri().path()));
     Fault::new(Kind::NotFound, message)
 }
 
 async fn wrong_method(request: Request) -> Fault {
-    let message = format!("{} takes another method than {}", request.uri().path(), request.method());
+    let message = format!("{} takes another method than {}", Clipped(request.uri().path()), request.method());
     Fault::new(Kind::Method, message)
 }
 
@@ -83,9 +85,9 @@ fn header_of(origin: &str) -> Result<HeaderValue, ServeError> {
     origin.parse().map_err(|_| fault())
 }
 
-/// Gives a fault the form of its protocol, and counts.
+/// Gives a fault the form of its protocol, counts, and logs.
 async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
+    let (path, method, start) = (request.uri().path().to_owned(), request.method().clone(), Instant::now());
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut response = next.run(request).await;
     // What has no route is counted as one, or else clients would say how many there are.
@@ -99,6 +101,11 @@ async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
             }
         }
         response = dressed;
+    }
+    if let Some(log) = app.options.log {
+        // Neither what stands behind a question mark nor a header, which may be secret.
+        let (status, millis) = (response.status().as_u16(), start.elapsed().as_millis());
+        log(&format!("{} {} {status} after {millis} ms", Clipped(method.as_str()), Clipped(&path)));
     }
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -48,20 +48,19 @@ impl Server {
             .args(args)
             .stderr(Stdio::piped())
             .stdout(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut port = None;
+        let mut server = Server { child: command.spawn().unwrap(), port: 0 };
+        let mut lines = BufReader::new(server.child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         for line in &mut lines {
             let line = line.unwrap();
             if let Some((_, rest)) = line.split_once("listening on http") {
                 let address = rest.split(';').next().unwrap();
-                port = address.rsplit(':').next().unwrap().parse().ok();
+                server.port = address.rsplit(':').next().unwrap().parse().unwrap();
             }
             if line.ends_with(" answers") {
                 // What it says later is of no interest, but it must not wait for a reader.
                 std::thread::spawn(move || lines.for_each(drop));
-                return Server { child, port: port.unwrap() };
+                return server;
             }
             said += &line;
         }
