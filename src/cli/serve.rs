@@ -51,34 +51,34 @@ pub(super) struct Args {
     #[arg(long = "allow-host", value_name = "NAME")]
     allowed_hosts: Vec<String>,
     /// An origin whose pages may use this server, or * for all; may be repeated
-    #[arg(long = "cors", value_name = "ORIGIN")]
+    #[arg(long = "cors", value_name = "ORIGIN", hide_short_help = true)]
     origins: Vec<String>,
     /// A certificate in PEM, for https
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", hide_short_help = true)]
     tls_cert: Option<PathBuf>,
     /// Its private key in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", hide_short_help = true)]
     tls_key: Option<PathBuf>,
     /// Requests to compute at the same time
     #[arg(long, visible_alias = "max-num-seqs", value_name = "N", default_value_t = 8, value_parser = at_least_one::<usize>)]
     parallel: usize,
     /// Requests that may wait beside these; more are refused with status 429
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, hide_short_help = true)]
     queue: usize,
     /// Bytes of a request at most
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = bytes, hide_short_help = true)]
     max_body: u64,
     /// Seconds that requests under way have once the server is told to stop
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, hide_short_help = true)]
     grace: u64,
     /// How clients mean temperatures: as DeepSeek's API does, where 1 is the model's 0.3, or as they are
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_short_help = true)]
     temperature_map: TemperatureMap,
     /// Tokens of an answer at most
     #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
     n_predict: Option<usize>,
     /// Do not let `run`, `fim` and `chat` of this user have their answers here
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     no_attach: bool,
     /// Say nothing but errors
     #[arg(short, long)]
