@@ -182,7 +182,8 @@ enum Error {
 impl Layer {
     fn new((store, weights): &Experts, isa: Isa, n_tokens: usize, n_threads: usize) -> Layer {
         let n_expert = store.get(weights[0]).ne()[2] as usize;
-        let shape = Shape { n_threads, n_tokens, n_row: N_EMBD, n_used: N_USED, n_ff: N_FF, n_expert };
+        let (n_row, n_embd, n_used, n_ff) = (N_EMBD, N_EMBD, N_USED, N_FF);
+        let shape = Shape { n_threads, n_tokens, n_row, n_embd, n_used, n_ff, n_expert };
         let kernels = Kernels::new(isa, shape, &mut Room::default()).unwrap();
         let build = |b: &Builder<'_>| -> Result<_, Error> {
             let n = n_tokens as i64;

@@ -270,7 +270,7 @@ fn a_context_without_room_is_refused_with_one_that_has() {
 #[test]
 fn intermediate_results_are_no_more_than_foreseen() {
     use cachalot::gguf::Gguf;
-    use cachalot::graph::{Forward, Options, Seq, Token, scratch_bytes};
+    use cachalot::graph::{Forward, Options, Seq, Token, kernel_scratch_bytes, scratch_bytes};
     let folder = tempfile::tempdir().unwrap();
     let gguf = std::sync::Arc::new(Gguf::open(&unpack_model("parity/v3.gguf", folder.path())).unwrap());
     for (n, flash_attention) in [(1, true), (40, true), (300, true), (300, false), (512, true)] {
@@ -281,7 +281,9 @@ fn intermediate_results_are_no_more_than_foreseen() {
             |at: usize| Token { id: at as u32 % 7, seq: Seq::FIRST, position: at as i32, wants_logits: at + 1 == n };
         forward.step(&(0..n).map(token).collect::<Vec<_>>(), &mut Vec::new()).unwrap();
         let taken = (forward.n_bytes() - before) as u64;
-        let foreseen = scratch_bytes(forward.config(), forward.n_vocab() as u64, n as u64, 512, flash_attention);
+        let (n_vocab, batch) = (forward.n_vocab() as u64, n as u64);
+        let foreseen = scratch_bytes(forward.config(), n_vocab, batch, 512, flash_attention)
+            + kernel_scratch_bytes(forward.config(), batch, forward.options().n_threads);
         assert!(taken <= foreseen, "{n} {flash_attention}: {taken} of {foreseen}");
     }
 }

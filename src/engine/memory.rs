@@ -6,7 +6,7 @@
 use super::Options;
 use super::available_bytes;
 use crate::gguf::Gguf;
-use crate::graph::{self, CacheType, scratch_bytes};
+use crate::graph::{self, CacheType, kernel_scratch_bytes, scratch_bytes};
 use crate::model::Config;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,8 @@ impl Memory {
         Memory {
             weights: gguf.n_bytes(),
             cache: cache_bytes(config, options.cache_type, n_ctx),
-            scratch: scratch_bytes(config, n_vocab, n_batch, n_ctx, options.flash_attention),
+            scratch: scratch_bytes(config, n_vocab, n_batch, n_ctx, options.flash_attention)
+                + kernel_scratch_bytes(config, n_batch.min(n_ctx), options.n_threads),
             available,
         }
     }

@@ -18,11 +18,16 @@ type Tile = [u32; TILE_BYTES / 4];
 const TILES_AT_ONCE: usize = 32;
 
 /// Pairs of panels, and of packs, whose sums a thread has at a time.
-const MAX_PAIRS: usize = 8;
+const MAX_PAIRS: usize = 4;
 const MAX_SQUARES: usize = 16;
 
-/// Up to so many pairs of packs stay in a near cache while one pair of panels comes after the other.
+/// Up to so many pairs of packs, which stay in a near cache, fewer pairs of panels at a time are faster.
 const FEW_SQUARES: usize = 2;
+
+/// Pairs of panels that a thread takes at a time, of gates and ups, and of the result. Larger pieces, for which packs are
+/// read less often, were slower: threads end too far apart.
+const HIDDEN_AT_ONCE: usize = 4;
+const RESULTS_AT_ONCE: usize = 2;
 
 /// Tiles that a thread needs to itself: a group of two panels, and sums.
 pub(super) const TILES_OF_THREAD: usize = 2 * GROUP_TILES + 4 * MAX_PAIRS * MAX_SQUARES;
@@ -68,8 +73,7 @@ impl<'a> Panels<'a> {
         n_tiles: usize,
         mut done: impl FnMut(usize, usize, &[[Sums; 2]; 2]),
     ) {
-        // Where packs come from afar, they are read for several pairs at once.
-        let at_once = if packs.len() <= 2 * FEW_SQUARES * n_tiles { 1 } else { MAX_PAIRS };
+        let at_once = if packs.len() <= 2 * FEW_SQUARES * n_tiles { MAX_PAIRS / 2 } else { MAX_PAIRS };
         for first in (0..n_pairs).step_by(at_once) {
             let pairs: [_; MAX_PAIRS] = std::array::from_fn(|n| pair((first + n).min(n_pairs - 1)));
             let pairs = &pairs[..at_once.min(n_pairs - first)];
@@ -144,7 +148,7 @@ pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&O
     let packs = unsafe { scratch.x_pack.shared().read(0..n_packs * n_tiles) };
     let mut panels = Panels::new(by.engine, scratch, share);
     let n_pairs = n / (2 * PANEL_ROWS);
-    let at_once = (n_pairs / (2 * share.n_threads)).clamp(1, MAX_PAIRS);
+    let at_once = (n_pairs / (4 * share.n_threads)).clamp(1, MAX_PAIRS);
     while let Some(piece) = scratch.team.take(1, n_pairs.div_ceil(at_once)) {
         let some = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
         let rows =
@@ -202,24 +206,20 @@ impl Layer<'_> {
         }
     }
 
-    /// Some rows of an expert's gates and ups at a time, for all its tokens: few pieces an expert, so that what a thread
-    /// reads of its tokens serves many rows, and enough for all threads to end together.
+    /// Some rows of an expert's gates and ups at a time, for all its tokens.
     fn many_hidden(&self, panels: &mut Panels<'_>, [gate, up]: [Unpack; 2]) {
-        const PIECES_OF_THREAD: usize = 32;
         let (chosen, slots) = self.chosen();
         let (n_tiles, n_groups, n_blocks) = (self.n_embd / TILE_K, self.n_embd / GROUP, self.n_ff / PANEL_ROWS);
-        let pieces = (PIECES_OF_THREAD * self.share.n_threads).div_ceil(chosen.len().max(1)).min(n_blocks);
-        let at_once = n_blocks.div_ceil(pieces);
-        let pieces = n_blocks.div_ceil(at_once);
+        let pieces = n_blocks.div_ceil(HIDDEN_AT_ONCE);
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.x_pack.shared().read(0..self.n_packs() * n_tiles) };
         while let Some(piece) = self.scratch.team.take(0, chosen.len() * pieces) {
-            let (chosen, first) = (&chosen[piece / pieces], piece % pieces * at_once);
+            let (chosen, first) = (&chosen[piece / pieces], piece % pieces * HIDDEN_AT_ONCE);
             let pair = |nth: usize| {
                 let row = PANEL_ROWS * (first + nth);
                 [self.gate.panel(gate, chosen.expert, row, n_groups), self.up.panel(up, chosen.expert, row, n_groups)]
             };
-            let (n_pairs, packs) = (at_once.min(n_blocks - first), packs_of(packs, n_tiles, chosen));
+            let (n_pairs, packs) = (HIDDEN_AT_ONCE.min(n_blocks - first), packs_of(packs, n_tiles, chosen));
             panels.multiply(n_pairs, pair, packs, n_tiles, |nth, first_pack, [gate, up]| {
                 let block = first + nth;
                 for (pack, (gate, up)) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(gate.iter().zip(up)) {
@@ -236,15 +236,14 @@ impl Layer<'_> {
         }
     }
 
-    /// Some rows of the result at a time, for all experts: two pieces a thread, for what is said there.
+    /// Some rows of the result at a time, for all experts.
     fn many_results(&self, panels: &mut Panels<'_>, unpack: Unpack, out: Shared<'_, f32>) {
         let (chosen, slots) = self.chosen();
         let (n_tiles, n_groups, n_pairs) = (self.n_ff / TILE_K, self.n_ff / GROUP, self.n_embd / (2 * PANEL_ROWS));
-        let at_once = (n_pairs / (2 * self.share.n_threads)).max(1);
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.hidden_pack.shared().read(0..self.n_packs() * n_tiles) };
-        while let Some(piece) = self.scratch.team.take(1, n_pairs.div_ceil(at_once)) {
-            let pairs = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
+        while let Some(piece) = self.scratch.team.take(1, n_pairs.div_ceil(RESULTS_AT_ONCE)) {
+            let pairs = RESULTS_AT_ONCE * piece..(RESULTS_AT_ONCE * (piece + 1)).min(n_pairs);
             for token in 0..self.n_tokens {
                 let first = token * self.n_embd + 2 * PANEL_ROWS * pairs.start;
                 // SAFETY: these rows of the result are this piece's, here and below.

@@ -3,6 +3,9 @@
 //! A node of a ggml graph is done by all of ggml's threads at once ([`crate::ggml::Work`]). What goes into it is
 //! quantised once, to eight bits with a scale for 32 values; weights are unpacked in registers.
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("the kernels of the experts are for x86-64 only");
+
 mod activation;
 mod avx2;
 mod avx512;
@@ -50,8 +53,9 @@ pub enum GateUp<'b> {
 pub struct Shape {
     pub n_threads: usize,
     pub n_tokens: usize,
-    /// Values of the longest row that a matrix is multiplied by.
+    /// Values of the longest row that a matrix is multiplied by, and of those that experts are.
     pub n_row: usize,
+    pub n_embd: usize,
     /// Experts of a token, and their hidden values.
     pub n_used: usize,
     pub n_ff: usize,
@@ -64,7 +68,7 @@ pub struct Room(Option<Arc<Scratch>>);
 
 impl Room {
     pub fn n_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |scratch| scratch.n_bytes())
+        self.0.as_ref().map_or(0, |scratch| scratch.sizes().n_bytes())
     }
 }
 
@@ -157,6 +161,7 @@ impl Kernels {
         let shape = Shape {
             n_tokens: n_tokens as usize,
             n_row: n_embd as usize,
+            n_embd: n_embd as usize,
             n_used: n_used as usize,
             n_ff: n_ff as usize,
             n_expert: n_expert as usize,
@@ -211,13 +216,18 @@ fn sizes(isa: Isa, shape: Shape) -> Sizes {
     }
     // Every expert may have a pack that is not full.
     let of_experts = n_slots / PACK_TOKENS + n_slots.min(shape.n_expert);
-    let n_packs = shape.n_tokens.div_ceil(PACK_TOKENS).max(of_experts);
+    let of_matrices = shape.n_tokens.div_ceil(PACK_TOKENS) * shape.n_row.div_ceil(TILE_K);
     Sizes {
-        x_tiles: n_packs * shape.n_row.div_ceil(TILE_K),
+        x_tiles: of_matrices.max(of_experts * shape.n_embd.div_ceil(TILE_K)),
         hidden_tiles: of_experts * shape.n_ff.div_ceil(TILE_K),
         n_threads: shape.n_threads,
         ..sizes
     }
+}
+
+/// Bytes that graphs of a shape need besides weights and results, with the kernels that need most.
+pub fn scratch_bytes(shape: Shape) -> u64 {
+    sizes(Isa::Amx, shape).n_bytes() as u64
 }
 
 #[cfg(test)]

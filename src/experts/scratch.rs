@@ -23,10 +23,6 @@ impl<T: Clone> Buffer<T> {
         Ok(Buffer(cells.into()))
     }
 
-    fn n_bytes(&self) -> usize {
-        size_of_val(&*self.0)
-    }
-
     #[allow(unsafe_code)]
     pub(super) fn shared(&self) -> Shared<'_, T> {
         // SAFETY: cells of `T` lie as `T`s do, and whoever reads or writes through it promises not to collide.
@@ -68,6 +64,18 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
+    pub(super) fn n_bytes(self) -> usize {
+        let groups = (self.n_x + self.n_hidden) * size_of::<Group>();
+        let hidden = self.n_hidden * (GROUP * size_of::<f32>() + size_of::<AtomicU32>());
+        let choices = (self.n_slots + 1) * size_of::<Chosen>() + self.n_slots * size_of::<(u32, u32)>();
+        let tiles = self.x_tiles + self.hidden_tiles + self.tiles_of_threads();
+        groups + hidden + choices + tiles * TILE_BYTES
+    }
+
+    fn tiles_of_threads(self) -> usize {
+        if self.x_tiles > 0 { self.n_threads * TILES_OF_THREAD } else { 0 }
+    }
+
     /// Whether there is as much of everything, but for threads.
     pub(super) fn holds(self, other: Sizes) -> bool {
         let pairs = [
@@ -115,16 +123,9 @@ impl Scratch {
             slots: Buffer::new((0, 0), sizes.n_slots)?,
             x_pack: Pack::new(sizes.x_tiles)?,
             hidden_pack: Pack::new(sizes.hidden_tiles)?,
-            of_threads: Pack::new(sizes.n_threads * if sizes.x_tiles > 0 { TILES_OF_THREAD } else { 0 })?,
+            of_threads: Pack::new(sizes.tiles_of_threads())?,
             sizes,
         })
-    }
-
-    pub(super) fn n_bytes(&self) -> usize {
-        let packs = [&self.x_pack, &self.hidden_pack, &self.of_threads].map(Pack::n_bytes);
-        let buffers = [self.x.n_bytes(), self.hidden.n_bytes(), self.hidden_groups.n_bytes()];
-        let lists = [self.chosen.n_bytes(), self.slots.n_bytes(), size_of_val(&*self.done)];
-        [packs, buffers, lists].as_flattened().iter().sum()
     }
 
     /// What a thread has to itself.

@@ -28,7 +28,10 @@ struct Weights {
 /// Scales of 2⁻⁸ or so, so that sums are of the order of 1.
 fn weights(ty: TensorType, dims: [usize; 3], seed: u64) -> Weights {
     let n = dims.iter().product::<usize>();
-    let bytes = random_rows(ty, n / GROUP, seed);
+    let bytes = match ty {
+        TensorType::F32 => noise(seed, n).iter().flat_map(|value| value.to_le_bytes()).collect(),
+        _ => random_rows(ty, n / GROUP, seed),
+    };
     assert_eq!(bytes.len(), n / GROUP * group_bytes(ty));
     let mut values = vec![0.0; n];
     dequantize(ty, &bytes, &mut values).unwrap();
@@ -53,37 +56,69 @@ fn distance(found: &[f32], expected: &[f64]) -> f64 {
 const TOLERANCE: f64 = 0.012;
 
 fn kernels(isa: Isa, n_tokens: usize, n_threads: usize) -> Kernels {
-    let shape = Shape { n_threads, n_tokens, n_row: N_EMBD, n_used: N_USED, n_ff: N_FF, n_expert: N_EXPERT };
+    let (n_row, n_embd, n_used, n_ff, n_expert) = (N_EMBD, N_EMBD, N_USED, N_FF, N_EXPERT);
+    let shape = Shape { n_threads, n_tokens, n_row, n_embd, n_used, n_ff, n_expert };
     Kernels::new(isa, shape, &mut Room::default()).unwrap()
+}
+
+/// What a node computes of noise, and that in f64.
+fn product(
+    a: &Weights,
+    n_tokens: usize,
+    node: impl for<'b> Fn(&Builder<'b>, Tensor<'b>, Tensor<'b>) -> OpResult<'b>,
+) -> (Vec<f32>, Vec<f64>) {
+    let build = |b: &Builder<'_>| -> Result<_, Error> {
+        let (input, x) = b.input("x", TensorType::F32, [N_EMBD as i64, n_tokens as i64, 1, 1])?;
+        Ok((input, b.output(node(b, b.stored(0, a.id), x)?)?))
+    };
+    let (graph, (input, output)) = Graph::build(10, vec![a.store.clone()], build).unwrap();
+    let mut cpu = Cpu::new(2, false).unwrap();
+    cpu.load(graph).unwrap();
+    let x = noise(n_tokens as u64, N_EMBD * n_tokens);
+    cpu.write(input, &x).unwrap();
+    cpu.run().unwrap();
+    let mut found = Vec::<f32>::new();
+    cpu.read(output, &mut found).unwrap();
+    let x: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+    let expected = x.chunks(N_EMBD).flat_map(|x| a.values.chunks(N_EMBD).map(move |row| dot(row, x))).collect();
+    (found, expected)
 }
 
 #[test]
 fn matrices_of_every_type_for_all_numbers_of_tokens() {
     for isa in Isa::available() {
-        for (n, ty) in TYPES.into_iter().enumerate() {
-            let a = weights(ty, [N_EMBD, 80, 1], n as u64);
-            // All numbers for one type, some for the others.
-            let tokens: Vec<usize> = if ty == TensorType::Q2_K { (1..=70).collect() } else { vec![1, 3, 15, 16, 33] };
-            for n_tokens in tokens {
-                let kernels = kernels(isa, n_tokens, 2);
-                let build = |b: &Builder<'_>| -> Result<_, Error> {
-                    let (input, x) = b.input("x", TensorType::F32, [N_EMBD as i64, n_tokens as i64, 1, 1])?;
-                    Ok((input, b.output(kernels.mul_mat(b, b.stored(0, a.id), x)?)?))
+        for (n, ty) in TYPES.into_iter().chain([TensorType::BF16]).enumerate() {
+            // Of 96 rows panels are made, of 80 not.
+            for n_rows in [96, 80] {
+                let a = weights(ty, [N_EMBD, n_rows, 1], n as u64);
+                // All numbers for one type, and more than have their sums at a time; some for the others.
+                let tokens: Vec<usize> = match ty {
+                    TensorType::Q2_K => (1..=70).chain([515]).collect(),
+                    _ => vec![1, 3, 7, 8, 15, 16, 33],
                 };
-                let (graph, (input, output)) = Graph::build(10, vec![a.store.clone()], build).unwrap();
-                let mut cpu = Cpu::new(2, false).unwrap();
-                cpu.load(graph).unwrap();
-                let x = noise(n_tokens as u64, N_EMBD * n_tokens);
-                cpu.write(input, &x).unwrap();
-                cpu.run().unwrap();
-                let mut found = Vec::<f32>::new();
-                cpu.read(output, &mut found).unwrap();
-                let x: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
-                let expected: Vec<f64> =
-                    x.chunks(N_EMBD).flat_map(|x| a.values.chunks(N_EMBD).map(move |row| dot(row, x))).collect();
-                let distance = distance(&found, &expected);
-                assert!(distance < TOLERANCE, "{isa} {ty}, {n_tokens} tokens: {distance}");
+                for n_tokens in tokens {
+                    let kernels = kernels(isa, n_tokens, 2);
+                    let (found, expected) = product(&a, n_tokens, |b, a, x| kernels.mul_mat(b, a, x));
+                    let distance = distance(&found, &expected);
+                    assert!(distance < TOLERANCE, "{isa} {ty}, {n_rows} rows, {n_tokens} tokens: {distance}");
+                }
             }
+        }
+    }
+}
+
+/// BF16 keeps eight bits of a number, and ggml all of F32.
+#[test]
+fn floats_are_rounded_where_that_is_asked_for() {
+    let a = weights(TensorType::F32, [N_EMBD, 96, 1], 5);
+    for isa in Isa::available() {
+        for n_tokens in [1, 16, 40] {
+            let kernels = kernels(isa, n_tokens, 2);
+            let (found, expected) = product(&a, n_tokens, |b, a, x| kernels.mul_mat_rounded(b, a, x));
+            let is_rounded = isa.engine().is_some() && n_tokens >= isa.many_from();
+            let (distance, bound) = (distance(&found, &expected), if is_rounded { 4e-3 } else { 1e-5 });
+            assert!(distance < bound, "{isa}, {n_tokens} tokens: {distance}");
+            assert_eq!(is_rounded, distance > 1e-4, "{isa}, {n_tokens} tokens: {distance}");
         }
     }
 }

@@ -22,4 +22,4 @@ pub use forward::{Absorb, Fault, Forward, LoadError, Options, StepError, Token};
 pub use observe::Seen;
 pub use router::Routing;
 pub use rows::RowsError;
-pub use scratch::{expert_scratch_bytes, scratch_bytes};
+pub use scratch::{expert_scratch_bytes, kernel_scratch_bytes, scratch_bytes};

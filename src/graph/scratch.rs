@@ -1,6 +1,8 @@
 //! How much memory the intermediate results of a step take, estimated before there is a model.
 
 use super::forward::MAX_EXPANDED_BYTES;
+use super::step::kernel_shape;
+use crate::experts;
 use crate::model::Config;
 
 /// At most so many bytes for steps of up to `n_batch` tokens in a context of `n_ctx`.
@@ -25,6 +27,11 @@ pub fn scratch_bytes(config: &Config, n_vocab: u64, n_batch: u64, n_ctx: u64, fl
     // The logits of one token are computed for a prompt; when several are generated, one row each.
     let logits = n_vocab * float;
     mask + stream + logits + (queries + seen).max(experts).max(dense)
+}
+
+/// What kernels of ours need besides, for steps of up to so many tokens.
+pub fn kernel_scratch_bytes(config: &Config, n_batch: u64, n_threads: usize) -> u64 {
+    experts::scratch_bytes(kernel_shape(config, n_threads, n_batch as usize))
 }
 
 /// The same of steps that compute routed experts alone.

@@ -133,7 +133,7 @@ pub(super) fn build(
     let observed = if shape.keep == Keep::Inputs { NODES_OBSERVED_PER_LAYER } else { 0 };
     let max_nodes = (config.n_layer + 1) * (NODES_PER_LAYER + observed + 3 * n_used);
     let observer = (shape.keep == Keep::Inputs).then(Observer::default);
-    let kernels = Kernels::new(method.isa, kernel_shape(config, method, shape.n_tokens), room)?;
+    let kernels = Kernels::new(method.isa, kernel_shape(config, method.n_threads, shape.n_tokens), room)?;
     Graph::build(max_nodes, vec![store.clone(), cache.store.clone()], |b| {
         let n = shape.n_tokens as i64;
         let (tokens, token_ids) = b.input("tokens", TensorType::I32, [n, 1, 1, 1])?;
@@ -199,14 +199,15 @@ pub(super) fn build(
 }
 
 /// The longest rows of a model.
-fn kernel_shape(config: &Config, method: Method, n_tokens: usize) -> Shape {
+pub(super) fn kernel_shape(config: &Config, n_threads: usize, n_tokens: usize) -> Shape {
     let experts = config.experts.as_ref();
     let (n_used, n_ff) = experts.map_or((0, 0), |experts| (experts.n_used, experts.n_ff));
     let n_expert = experts.map_or(0, |experts| experts.n_expert);
     let n_shared = experts.map_or(0, |experts| experts.n_shared * experts.n_ff);
-    let rows = [config.n_embd, config.n_value * config.n_head, config.n_ff, config.q_lora_rank.unwrap_or(0), n_shared];
+    let n_embd = config.n_embd;
+    let rows = [n_embd, config.n_value * config.n_head, config.n_ff, config.q_lora_rank.unwrap_or(0), n_shared];
     let n_row = rows.into_iter().max().unwrap_or(0);
-    Shape { n_threads: method.n_threads, n_tokens, n_row, n_used, n_ff, n_expert }
+    Shape { n_threads, n_tokens, n_row, n_embd, n_used, n_ff, n_expert }
 }
 
 /// ggml's parameters. With YaRN it multiplies the turned values by 1 + 0.1·ln(factor) of its own accord,

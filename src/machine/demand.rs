@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::gguf::{TensorInfo, TensorType};
-use crate::graph::{CacheType, expert_scratch_bytes, scratch_bytes};
+use crate::graph::{CacheType, expert_scratch_bytes, kernel_scratch_bytes, scratch_bytes};
 use crate::model::{Class, Outline, Role};
 use crate::placement::{Demand, Experts, Layer, Part};
 use std::collections::HashSet;
@@ -20,10 +20,13 @@ impl Machine {
     /// What a model needs of this machine.
     pub fn demand(&self, outline: &Outline, usage: Use) -> Demand {
         let config = &outline.config;
+        let n_batch = usage.n_batch.min(usage.n_ctx);
+        let of_kernels = kernel_scratch_bytes(config, n_batch, self.cores);
         let mut demand = Demand {
             layers: vec![Layer::default(); config.n_layer],
-            scratch: scratch_bytes(config, n_vocab(outline), usage.n_batch, usage.n_ctx, usage.flash_attention),
-            scratch_experts: expert_scratch_bytes(config, usage.n_batch.min(usage.n_ctx)),
+            scratch: scratch_bytes(config, n_vocab(outline), usage.n_batch, usage.n_ctx, usage.flash_attention)
+                + of_kernels,
+            scratch_experts: expert_scratch_bytes(config, n_batch) + of_kernels,
             n_ctx: usage.n_ctx,
             attention: operations(outline),
             ..Demand::default()

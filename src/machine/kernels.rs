@@ -138,8 +138,15 @@ fn blocks(ty: TensorType, n_bytes: usize) -> Vec<u8> {
 
 /// Seconds to multiply the store's matrix by `n` vectors.
 fn multiply(store: &Arc<Store>, matrix: StoreId, n: i64, isa: Isa, n_threads: usize) -> Result<f64, KernelError> {
-    let shape =
-        experts::Shape { n_threads, n_tokens: n as usize, n_row: ROW as usize, n_used: 0, n_ff: 0, n_expert: 0 };
+    let shape = experts::Shape {
+        n_threads,
+        n_tokens: n as usize,
+        n_row: ROW as usize,
+        n_embd: 0,
+        n_used: 0,
+        n_ff: 0,
+        n_expert: 0,
+    };
     let kernels = experts::Kernels::new(isa, shape, &mut experts::Room::default())?;
     let (graph, x) = Graph::build(4, vec![store.clone()], |b: &Builder<'_>| {
         let (input, x) = b.input("x", TensorType::F32, [ROW as i64, n, 1, 1])?;

@@ -17,10 +17,6 @@ impl Pack {
         Ok(Pack { memory: Memory::zeroed(n_tiles.saturating_mul(TILE_BYTES))?, n_tiles })
     }
 
-    pub(in crate::experts) fn n_bytes(&self) -> usize {
-        self.n_tiles * TILE_BYTES
-    }
-
     /// All tiles.
     pub(in crate::experts) fn shared(&self) -> Shared<'_, [u32; TILE_BYTES / 4]> {
         let first = self.memory.as_ptr().cast::<UnsafeCell<[u32; TILE_BYTES / 4]>>();
