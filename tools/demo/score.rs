@@ -108,7 +108,7 @@ fn answer(engine: &Engine, prompt: &Prompt) -> anyhow::Result<Answer> {
     let mut answer = Answer::default();
     loop {
         let events = match generation.next_event() {
-            Event::Prompt(_) => continue,
+            Event::Prompt(_) | Event::Token(_) => continue,
             Event::Piece(Piece::Text(text)) => parser.push(chat::Piece::Text(&text)),
             Event::Piece(Piece::Control(text)) => parser.push(chat::Piece::Control(&text)),
             Event::Finished(_) => break,
