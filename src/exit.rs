@@ -78,6 +78,7 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             engine::OpenError::Load { error, .. } => Some(of_load(error)),
             engine::OpenError::Tokenizer { .. } | engine::OpenError::Vocabulary { .. } => Some(Exit::Damaged),
             engine::OpenError::Kernels(_) => Some(Exit::Usage),
+            engine::OpenError::Plan(error) => classify(error.as_ref()),
             engine::OpenError::NoRoom { .. }
             | engine::OpenError::NoRoomForWeights { .. }
             | engine::OpenError::NotLocked { .. }
@@ -185,6 +186,10 @@ fn of_load(error: &graph::LoadError) -> Exit {
     match error {
         graph::LoadError::OutOfMemory(_) | graph::LoadError::Cache { .. } => Exit::NoMemory,
         graph::LoadError::Sizes { .. } | graph::LoadError::CacheType(..) => Exit::Usage,
+        graph::LoadError::Weights(model::WeightsError::Store { error: ggml::StoreError::OutOfMemory(_), .. }) => {
+            Exit::NoMemory
+        }
+        graph::LoadError::Step(_) => Exit::Failed,
         graph::LoadError::Config(_) | graph::LoadError::Weights(_) => Exit::Damaged,
     }
 }

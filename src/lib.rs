@@ -29,7 +29,7 @@
 //! Dependencies only fall: `cli` → `plan`, `server`, `session`, `asking`; `server` → `asking` → `engine`, `chat`, `catalog`; `plan` → `machine`, `synth`,
 //! `catalog`; `machine` → `engine`, `placement`; `engine` → `graph`, `tokenizer`; `session` → `chat` → `tokenizer` →
 //! `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`; `engine`, `machine`,
-//! `graph` → `experts` → `ggml`. `placement` needs nothing. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed
+//! `graph` → `experts` → `ggml`; `engine`, `graph` → `placement`, which needs nothing. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed
 //! in `ggml`, `experts` and the mapping of files, nowhere else.
 
 pub mod asking;

@@ -9,8 +9,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use support::cachalot;
 use support::parity::unpack_model;
+use support::{cachalot, program};
 
 const QUESTION: [&str; 4] = ["-p", "What is 17 + 25?", "-c", "512"];
 
@@ -159,4 +159,26 @@ fn weights_without_room_are_not_copied() {
     let ended = cachalot(&["run", "-m", path[0].to_str().unwrap(), "-c", "256", "--no-mmap", "-p", "x"]);
     assert_eq!(ended.code, Some(75), "{}", ended.stderr);
     assert!(ended.stderr.contains("without --no-mmap") && ended.stderr.contains("cachalot plan"), "{}", ended.stderr);
+}
+
+/// GPUs that are asked for and not there are an error that says why; otherwise nothing needs them.
+#[test]
+fn without_a_gpu_the_cpu_computes_unless_one_is_asked_for() {
+    let run = |flags: &[&str]| {
+        let demo = demo();
+        let mut command = program();
+        // Where there are GPUs, they are hidden.
+        command.env("CUDA_VISIBLE_DEVICES", "-1").args(["run", "-m", &demo]).args(QUESTION).args(flags);
+        support::run(&mut command)
+    };
+    for flags in [&[][..], &["--gpu-layers", "0"], &["--gpu-layers", "0", "--pin", "head=gpu0"]] {
+        let ended = run(flags);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "42\n"), "{flags:?}: {}", ended.stderr);
+    }
+    for flags in [&["--gpu-layers", "5"], &["--vram", "20G"], &["--pin", "blk.*=gpu0"]] {
+        let ended = run(flags);
+        let says_why =
+            ["without CUDA", "no NVIDIA driver", "finds no GPU"].iter().any(|why| ended.stderr.contains(why));
+        assert!(ended.code == Some(1) && ended.stdout.is_empty() && says_why, "{flags:?}: {}", ended.stderr);
+    }
 }

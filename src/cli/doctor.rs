@@ -8,7 +8,7 @@ use crate::experts::Isa;
 use crate::ggml;
 use crate::machine::kernels::whose;
 use crate::machine::system::{System, disk_of};
-use crate::machine::{Card, Figures, cards, disk, has_nvidia};
+use crate::machine::{Card, Figures, cards, disk, has_nvidia, usable};
 use crate::text::Escaped;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -55,6 +55,11 @@ struct Report {
     /// Why none are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_gpus: Option<String>,
+    /// Those that this program computes on.
+    computed_on: Vec<Card>,
+    /// Why it computes on none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_only: Option<String>,
     models: Vec<ModelRow>,
     advice: Vec<Advice>,
 }
@@ -112,6 +117,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Ok(cards) => (cards, None),
         Err(why) => (Vec::new(), Some(why)),
     };
+    let (computed_on, cpu_only) = match usable() {
+        Ok(cards) => (cards, None),
+        Err(why) => (Vec::new(), Some(why.to_string())),
+    };
     let system = System::read();
     let isa = Isa::chosen()?;
     let build = Build {
@@ -122,7 +131,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let advice = advice(&system, &build, &gpus, no_gpus.as_deref(), &models);
     let cores = Cores { physical: physical_cores(), logical: logical_cores() };
-    let report = Report { system, cores, build, measured, gpus, no_gpus, models, advice };
+    let report = Report { system, cores, build, measured, gpus, no_gpus, computed_on, cpu_only, models, advice };
     match args.json {
         true => json(&report)?,
         false => answer(text(&report, isa).as_bytes())?,
@@ -304,6 +313,17 @@ fn text(report: &Report, isa: Isa) -> String {
     }
     if let Some(why) = &report.no_gpus {
         line("GPU", format!("none ({why})"));
+    }
+    for (number, card) in report.computed_on.iter().enumerate() {
+        let Card { name, compute_capability, .. } = card;
+        let (free, memory) = (binary(card.free), binary(card.memory));
+        line(
+            "computes on",
+            format!("gpu{number}: {name}, {free} of {memory} free, compute capability {compute_capability}"),
+        );
+    }
+    if let Some(why) = &report.cpu_only {
+        line("computes on", format!("the CPU alone: {why}"));
     }
     for model in &report.models {
         let part = 100.0 * model.resident as f64 / model.bytes.max(1) as f64;

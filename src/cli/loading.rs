@@ -3,7 +3,7 @@
 use super::output::message;
 use super::progress;
 use super::size::decimal;
-use crate::engine::{self, Engine, Info, Loading, ReadSoFar, Source};
+use crate::engine::{self, Engine, Info, Loading, ReadSoFar, Source, Uploaded};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -131,8 +131,24 @@ fn explain(info: &Info) {
         (Loading { lock: true, .. }, _) => "in the page cache, locked there",
         _ => "in the page cache",
     };
+    let on_gpus = match info.gpus.as_slice() {
+        [] => "all on the CPU".to_owned(),
+        names => format!("{} of weights and their layers' cache on {}", decimal(memory.on_gpus), names.join(", ")),
+    };
+    if let Some(Uploaded { bytes, time }) = info.uploaded {
+        let rate = bytes as f64 / time.as_secs_f64().max(1e-3);
+        message(&format!("{} went to GPUs in {:.1} s, {}/s", decimal(bytes), time.as_secs_f64(), decimal(rate as u64)));
+    }
+    if let Some((is_pinned, from)) = info.streaming {
+        let how = if is_pinned { "pinned" } else { "not pinned" };
+        message(&format!("experts in RAM, {how}, are sent to GPUs in steps of {from} tokens and more"));
+    }
+    if !info.gpus.is_empty() {
+        let (n_batch, n_pieces) = (info.n_batch, info.n_pieces);
+        message(&format!("a step of {n_batch} tokens goes from device to device in {n_pieces} pieces"));
+    }
     message(&format!(
-        "plan: all on the CPU, {} threads, kernels {}; weights {} {place}, cache {} for {} tokens in {}, intermediate results at \
+        "plan: {on_gpus}, {} threads, kernels {}; weights {} {place}, cache {} for {} tokens in {}, intermediate results at \
          most {}; {available} could be had before",
         info.n_threads,
         info.isa,

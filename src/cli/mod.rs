@@ -16,6 +16,7 @@ mod doctor;
 mod file_edit;
 mod fim;
 mod generate;
+mod gpus;
 mod imatrix;
 mod input;
 mod inspect;

@@ -1,5 +1,6 @@
 //! The options with which a model is opened, which several commands have.
 
+use super::gpus::GpuOptions;
 use super::loading::LoadOptions;
 use super::output::message;
 use super::size::at_least_one;
@@ -46,6 +47,8 @@ pub(super) struct ComputeOptions {
     /// Attention with all its scores in memory
     #[arg(long)]
     no_flash_attention: bool,
+    #[command(flatten)]
+    gpus: GpuOptions,
     #[command(flatten)]
     pub(super) load: LoadOptions,
 }
@@ -154,6 +157,7 @@ impl ComputeOptions {
             no_flash_attention: self.no_flash_attention,
             exact: false,
             loading: self.load.loading(),
+            planner: self.gpus.planner(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::catalog::Hub;
 use crate::engine::CacheType;
 use crate::exit::{BadInput, DoesNotFit};
 use crate::machine::system::System;
-use crate::machine::{Card, Machine, cards};
+use crate::machine::{Card, Machine, cards, usable};
 use crate::placement::{Device, Pin};
 use crate::plan::{DeviceRow, Options, Origin, Plan, Subject, llama_cpp};
 use crate::text::Escaped;
@@ -120,22 +120,19 @@ fn check_cache(cache_type: CacheType, subject: &Subject) -> Result<(), BadInput>
 }
 
 /// What to think of GPUs in a plan.
-const HYPOTHETICAL: &str =
-    "What is said of GPUs is a prediction: this version computes on the CPU alone, and loads nothing to them.";
+const HYPOTHETICAL: &str = "What is said of GPUs is a prediction: here nothing is computed on them.";
 
 /// The machine that is planned for, within the budgets that are given.
 fn machine(args: &Args, subject: &Subject) -> anyhow::Result<Machine> {
     let mut machine = match &args.machine {
         Some(path) => described(path)?,
         None => {
-            // Hypothetical budgets ask for the GPUs there are; otherwise the plan is what would be computed with.
-            let found = cards().unwrap_or_default();
-            let used: &[Card] = if args.vram.is_empty() { &[] } else { &found };
-            if !found.is_empty() && args.vram.is_empty() && !args.quiet {
-                message("this version computes on the CPU alone, and so is planned; --vram plans with the GPUs too");
-            }
+            // Budgets may be given for GPUs that are not computed on; otherwise the plan is what would be done.
+            let (found, are_here) = gpus(args);
             let disk = disk_name(subject.path());
-            figures(false, args.quiet)?.machine(&System::read(), used, disk.as_deref())
+            let mut machine = figures(false, args.quiet)?.machine(&System::read(), &found, disk.as_deref());
+            machine.gpus_are_here = are_here;
+            machine
         }
     };
     if args.vram.len() > machine.gpus.len() {
@@ -146,6 +143,22 @@ fn machine(args: &Args, subject: &Subject) -> anyhow::Result<Machine> {
     machine.gpus.iter_mut().zip(&args.vram).for_each(|(gpu, bytes)| gpu.vram = *bytes);
     machine.ram = args.ram.unwrap_or(machine.ram);
     Ok(machine)
+}
+
+/// The GPUs to plan with, and whether they are computed on.
+fn gpus(args: &Args) -> (Vec<Card>, bool) {
+    let why = match usable() {
+        Ok(cards) => return (cards, true),
+        Err(why) => why,
+    };
+    let listed = cards().unwrap_or_default();
+    if !args.vram.is_empty() {
+        return (listed, false);
+    }
+    if !listed.is_empty() && !args.quiet {
+        message(&format!("planned for the CPU alone: {why}; --vram plans with GPUs all the same"));
+    }
+    (Vec::new(), false)
 }
 
 fn described(path: &std::path::Path) -> anyhow::Result<Machine> {

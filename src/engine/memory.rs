@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub struct Memory {
     /// In files; the page cache holds what it has room for.
     pub weights: u64,
+    /// What of them is copied to GPUs.
+    pub on_gpus: u64,
     /// Keys and values, for the whole context.
     pub cache: u64,
     /// Intermediate results, at most.
@@ -64,7 +66,8 @@ impl Memory {
         let [n_ctx, n_batch] = [n_ctx, options.n_batch].map(|n| n as u64);
         Memory {
             weights: gguf.n_bytes(),
-            cache: cache_bytes(config, options.cache_type, n_ctx),
+            on_gpus: on_gpus(gguf, config, options),
+            cache: cache_in_ram(config, options, n_ctx),
             scratch: scratch_bytes(config, n_vocab, n_batch, n_ctx, options.flash_attention)
                 + kernel_scratch_bytes(config, n_batch.min(n_ctx), options.n_threads),
             available,
@@ -79,8 +82,22 @@ impl Memory {
     /// Bytes of weights for which there is no room beside the rest.
     pub fn weights_without_room(&self) -> u64 {
         let free = self.available.map_or(u64::MAX, |available| available.saturating_sub(self.firm()));
-        self.weights.saturating_sub(free)
+        self.weights.saturating_sub(self.on_gpus).saturating_sub(free)
     }
+}
+
+/// Bytes of tensors that lie on GPUs.
+fn on_gpus(gguf: &Gguf, config: &Config, options: &graph::Options) -> u64 {
+    let n_expert = config.experts.as_ref().map_or(0, |experts| experts.n_expert);
+    let is_on_gpu = |name: &str| options.devices.of_tensor(name, n_expert).is_some();
+    gguf.tensors().filter(|tensor| is_on_gpu(&tensor.info.name)).map(|tensor| tensor.data.len() as u64).sum()
+}
+
+/// Bytes of the caches of layers whose caches are not on GPUs.
+fn cache_in_ram(config: &Config, options: &graph::Options, n_ctx: u64) -> u64 {
+    let all = cache_bytes(config, options.cache_type, n_ctx);
+    let in_ram = (0..config.n_layer).filter(|layer| options.devices.of_cache(*layer).is_none()).count();
+    all / (config.n_layer as u64).max(1) * in_ram as u64
 }
 
 fn cache_bytes(config: &Config, ty: CacheType, n_ctx: u64) -> u64 {
@@ -138,8 +155,9 @@ mod tests {
 
     #[test]
     fn weights_give_way_and_the_rest_does_not() {
-        let memory = Memory { weights: 100, cache: 20, scratch: 5, available: Some(60) };
+        let memory = Memory { weights: 100, on_gpus: 0, cache: 20, scratch: 5, available: Some(60) };
         assert_eq!((memory.firm(), memory.weights_without_room()), (25, 65));
+        assert_eq!(Memory { on_gpus: 50, ..memory }.weights_without_room(), 15);
         assert_eq!(Memory { available: None, ..memory }.weights_without_room(), 0);
     }
 }

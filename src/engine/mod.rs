@@ -7,7 +7,7 @@
 //! - `worker`: the token loop; `slots`: which sequence a request gets, `share`: how much of a step; `answer`: tokens to
 //!   text, `score`: how likely they were.
 //! - `memory`: whether there is room, of what is `available`; `loading`: how weights come into memory.
-//! - `snapshot`: what is cached, out of the program and back.
+//! - `planner`: who decides what goes to GPUs. `snapshot`: what is cached, out of the program and back.
 //! - `attach`: a model that another process has open.
 //! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
 //! - `constraint`: what an answer must look like, by a schema or a grammar.
@@ -22,6 +22,7 @@ pub mod bench;
 mod constraint;
 mod loading;
 mod memory;
+mod planner;
 mod request;
 pub mod sampler;
 mod score;
@@ -34,7 +35,7 @@ mod worker;
 
 pub use crate::gguf::Source;
 pub use crate::gguf::read_through;
-pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Token};
+pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Streams, Token};
 pub use crate::model::{Fingerprint, Traffic};
 pub use attach::Hosting;
 pub use available::{MemoryLimit, available_bytes, cgroup_file, memory_limit};
@@ -42,6 +43,7 @@ pub use constraint::{Constraint, ConstraintError, Grammar};
 use loading::Reading;
 pub use loading::{Loading, NotLocked, ReadSoFar, ReadingState, Watch};
 pub use memory::{Memory, NoRoom, NoRoomForWeights};
+pub use planner::{NoPlan, Planned, Planner, Wanted};
 pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Scored, Usage};
 pub use snapshot::{Exported, Imported, SnapshotError};
 pub use threads::{logical_cores, physical_cores};
@@ -63,6 +65,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use stop::StopStrings;
 use worker::{Command, Submission, Worker};
 
@@ -85,6 +88,8 @@ pub struct Options {
     /// F32 cache, no flash attention, ggml's reference paths.
     pub exact: bool,
     pub loading: Loading,
+    /// Decides what goes to GPUs.
+    pub planner: Planner,
 }
 
 impl Options {
@@ -120,6 +125,13 @@ pub struct Info {
     pub n_bytes: u64,
     pub memory: Memory,
     pub loading: Loading,
+    /// The names of those that compute.
+    pub gpus: Vec<String>,
+    pub uploaded: Option<Uploaded>,
+    /// Whether GPUs read experts in RAM by themselves, and from how many tokens of a step on these are sent there.
+    pub streaming: Option<(bool, usize)>,
+    /// Pieces of the largest step, between which results go from one device to another.
+    pub n_pieces: usize,
     /// Bytes of weights that one token reads.
     pub traffic: Traffic,
     /// Bytes of cache that one token takes.
@@ -152,13 +164,25 @@ impl Info {
             routing: Routing::default(),
             flash_attention: true,
             n_bytes: gguf.n_bytes(),
-            memory: Memory { weights: 0, cache: 0, scratch: 0, available: None },
+            memory: Memory { weights: 0, on_gpus: 0, cache: 0, scratch: 0, available: None },
             loading: Loading::default(),
+            gpus: Vec::new(),
+            uploaded: None,
+            streaming: None,
+            n_pieces: 0,
             traffic: Traffic::default(),
             cached_bytes_per_token: 0,
             unused_tensors: Vec::new(),
         }
     }
+}
+
+/// What was copied to GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uploaded {
+    pub bytes: u64,
+    /// Until all was ready for the first token.
+    pub time: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +195,8 @@ pub enum OpenError {
     Tokenizer { path: PathBuf, error: tokenizer::Error },
     #[error("{}: the vocabulary has {n_tokens} tokens, but the model computes {n_vocab}", path.display())]
     Vocabulary { path: PathBuf, n_tokens: usize, n_vocab: usize },
+    #[error("the model has no place: {0}")]
+    Plan(NoPlan),
     #[error(transparent)]
     Kernels(#[from] IsaError),
     #[error("{}: {error}", path.display())]
@@ -209,16 +235,25 @@ impl Engine {
         let mut gguf = Gguf::open(&source)?;
         let in_file = |error| OpenError::Load { path: path.to_owned(), error };
         let isa = Isa::chosen()?;
-        let graph_options = settle(&gguf, options, isa).map_err(|error| match error {
+        let mut graph_options = settle(&gguf, options, isa).map_err(|error| match error {
             SettleError::Load(error) => in_file(error),
             SettleError::NoRoom(error) => OpenError::NoRoom { path: path.to_owned(), error },
         })?;
         let config = Config::read(gguf.metadata()).map_err(|error| in_file(error.into()))?;
+        if !options.exact {
+            options.planner.settle(&gguf, path, options.n_batch.is_none(), &mut graph_options)?;
+        }
         let memory = Memory::of(&gguf, &config, &graph_options);
         options.loading.begin(&mut gguf, path, &memory, watch)?;
         let gguf = Arc::new(gguf);
         let reading = options.loading.read_ahead(&gguf, &memory);
-        let forward = Forward::load(&gguf, graph_options).map_err(in_file)?;
+        let (uploaded, total, start) = (Cell::new(0), memory.on_gpus, Instant::now());
+        let upload = |n: u64| {
+            uploaded.set(uploaded.get() + n);
+            watch(ReadSoFar { done: uploaded.get().min(total), total, time: start.elapsed() });
+        };
+        let forward = Forward::load_watched(&gguf, graph_options, &upload).map_err(in_file)?;
+        let uploaded = (uploaded.get() > 0).then(|| Uploaded { bytes: uploaded.get(), time: start.elapsed() });
         let of_tokenizer = |error| OpenError::Tokenizer { path: path.to_owned(), error };
         let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata()).map_err(of_tokenizer)?);
         let (n_tokens, n_vocab) = (tokenizer.n_tokens(), forward.n_vocab());
@@ -238,6 +273,10 @@ impl Engine {
             flash_attention: forward.options().flash_attention,
             memory,
             loading: options.loading,
+            gpus: forward.options().devices.used().iter().map(|gpu| gpu.facts().name.clone()).collect(),
+            uploaded,
+            streaming: forward.streaming(),
+            n_pieces: forward.n_pieces(),
             traffic: traffic(&gguf, &forward),
             cached_bytes_per_token: forward.cached_bytes_per_token() as u64,
             unused_tensors: forward.unused_tensors().to_vec(),

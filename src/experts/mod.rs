@@ -151,7 +151,7 @@ impl Kernels {
             && weights.ne() == [1, n_used, n_tokens, 1]
             && x.ne() == [n_embd, n_tokens, 1, 1]
             && [first.ne(), second.ne()] == n_hidden.map(|rows| [n_embd, rows, n_expert, 1])
-            && [first, second, down].iter().all(|a| a.has_whole_rows())
+            && [first, second, down].iter().all(|a| a.is_in_ram() && a.has_whole_rows())
             && x.has_float_rows()
             && weights.has_float_rows()
             && (n_embd as usize).is_multiple_of(GROUP)
@@ -191,11 +191,11 @@ impl Kernels {
     }
 }
 
-/// Whether both are matrices, whose rows are whole groups.
+/// Whether both are matrices, whose rows are whole groups. What lies on a GPU is multiplied there.
 fn is_flat(a: Tensor<'_>, x: Tensor<'_>) -> bool {
     let ([k, _, a2, a3], [kx, _, x2, x3]) = (a.ne(), x.ne());
     let is_flat = [a2, a3, x2, x3] == [1; 4] && k == kx && x.has_float_rows() && a.has_whole_rows();
-    is_flat && (k as usize).is_multiple_of(GROUP)
+    a.is_in_ram() && is_flat && (k as usize).is_multiple_of(GROUP)
 }
 
 /// The memory that nodes of a shape need.

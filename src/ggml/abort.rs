@@ -8,6 +8,10 @@ use std::ffi::{CStr, c_char, c_void};
 /// Exit code for a fault of the program itself.
 const EXIT_INTERNAL: i32 = 70;
 
+/// ggml has said by then what the driver's answer was.
+const IF_A_GPU_FAILS: &str = "if its memory is short, leave it more with --vram; --gpu-layers 0 computes without it; \
+    what the driver has to say is in `dmesg`";
+
 /// Takes over ggml's abort message and its log: errors and warnings go to stderr, the rest nowhere.
 pub fn install() {
     // SAFETY: both callbacks are `extern "C"` functions that do not unwind and live for ever.
@@ -21,7 +25,12 @@ extern "C" fn on_abort(message: *const c_char) {
     // SAFETY: ggml passes a NUL-terminated string.
     let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
     crate::last_words::run();
-    eprintln!("cachalot: internal error in ggml: {message}; please report it, with the command and the model");
+    match message.contains("CUDA error") {
+        true => eprintln!("cachalot: the GPU failed, as is said above ({message}); {IF_A_GPU_FAILS}"),
+        false => {
+            eprintln!("cachalot: internal error in ggml: {message}; please report it, with the command and the model")
+        }
+    }
     // SAFETY: `_exit` ends the process without running what the fault may have broken.
     unsafe { libc::_exit(EXIT_INTERNAL) }
 }

@@ -1,7 +1,9 @@
-//! The CPU: its threads, the memory of intermediate results, and the graph that it computes.
+//! The CPU: its threads, the memory of intermediate results, and the graph that it computes, alone or with GPUs.
 
+use super::gpu::Gpu;
 use super::graph::{Graph, Input, Output};
 use super::memory::Memory;
+use super::scheduler::Scheduler;
 use super::store::{Access, Store, StoreError, StoreId};
 use super::tensor::{OutOfMemory, Tensor};
 use crate::gguf::TensorType;
@@ -41,9 +43,11 @@ const FEW_BYTES: OutOfMemory = OutOfMemory { bytes: 1 << 20 };
 
 /// The CPU backend, with at most one graph at a time.
 pub struct Cpu {
-    /// Its tensors have memory in `results`.
+    /// Its tensors have memory in `results`, or on the devices of `scheduler`.
     loaded: Option<Loaded>,
     results: Results,
+    /// Where GPUs compute too. It refers to the backend.
+    scheduler: Option<Scheduler>,
     backend: Backend,
     /// Outlives the backend, which refers to it.
     threads: Threads,
@@ -111,7 +115,31 @@ impl Cpu {
             ggml_sys::ggml_backend_cpu_set_use_ref(backend.0.as_ptr(), reference);
             ggml_sys::ggml_backend_cpu_set_abort_callback(backend.0.as_ptr(), Some(is_stopped), flag);
         }
-        Ok(Cpu { loaded: None, results, backend, threads, n_threads: n, stop })
+        Ok(Cpu { loaded: None, results, scheduler: None, backend, threads, n_threads: n, stop })
+    }
+
+    /// The same with GPUs, which compute what has its weights there.
+    pub fn with_gpus(n_threads: usize, reference: bool, gpus: &[Gpu]) -> Result<Cpu, OutOfMemory> {
+        let mut cpu = Cpu::new(n_threads, reference)?;
+        if !gpus.is_empty() {
+            // SAFETY: the scheduler is dropped before the backend, being declared before it.
+            cpu.scheduler = Some(unsafe { Scheduler::new(gpus, cpu.backend.0)? });
+        }
+        Ok(cpu)
+    }
+
+    /// As where GPUs compute too, without any.
+    #[cfg(test)]
+    pub(super) fn scheduled(n_threads: usize) -> Cpu {
+        let mut cpu = Cpu::new(n_threads, false).unwrap();
+        // SAFETY: as above.
+        cpu.scheduler = Some(unsafe { Scheduler::new(&[], cpu.backend.0).unwrap() });
+        cpu
+    }
+
+    /// Pieces of the loaded graph between which results go from one device to another.
+    pub fn n_pieces(&self) -> usize {
+        self.scheduler.as_ref().filter(|_| self.loaded.is_some()).map_or(1, Scheduler::n_splits)
     }
 
     /// Once this flag is set, a computation ends with [`ComputeError::Stopped`] after the node it is at.
@@ -122,7 +150,10 @@ impl Cpu {
     /// Gives the graph memory and makes it the one that is computed.
     pub fn load(&mut self, graph: Graph) -> Result<(), ComputeError> {
         self.loaded = None;
-        self.results.give(&graph)?;
+        match &mut self.scheduler {
+            Some(scheduler) => scheduler.give(&graph)?,
+            None => self.results.give(&graph)?,
+        }
         // SAFETY: graph and threads are alive; the plan is only made.
         let plan = unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), self.n_threads, self.threads.0.as_ptr()) };
         // What nodes need beside their results ggml takes when it computes, and ends the process if it
@@ -140,7 +171,7 @@ impl Cpu {
 
     /// Bytes of intermediate results.
     pub fn n_bytes(&self) -> usize {
-        self.results.n_bytes()
+        self.results.n_bytes() + self.scheduler.as_ref().map_or(0, Scheduler::n_bytes)
     }
 
     /// Writes all of an input of the loaded graph, for the next computation.
@@ -180,9 +211,14 @@ impl Cpu {
         (0..graph.n_inputs()).zip(&mut *written).for_each(|(n, is)| *is = !has_memory(graph.input(Input::nth(n)).0));
         // In the same order for all graphs, so that none waits for another that waits for it.
         let access: Vec<Access<'_>> = graph.stores().iter().map(|(store, usage)| store.access(*usage)).collect();
-        // SAFETY: backend and graph are alive, the graph's tensors have memory, and what it does to stores
-        // is its own for as long as it takes.
-        let status = unsafe { ggml_sys::ggml_backend_graph_compute(self.backend.0.as_ptr(), graph.as_ptr()) };
+        // SAFETY: backend and graph are alive, the graph's tensors have memory by the scheduler if there is one,
+        // and what it does to stores is its own for as long as it takes.
+        let status = unsafe {
+            match &mut self.scheduler {
+                Some(scheduler) => scheduler.compute(graph),
+                None => ggml_sys::ggml_backend_graph_compute(self.backend.0.as_ptr(), graph.as_ptr()),
+            }
+        };
         drop(access);
         match status {
             ggml_sys::GGML_STATUS_SUCCESS => {

@@ -103,6 +103,11 @@ impl Graph {
         usize::try_from(unsafe { ggml_sys::ggml_graph_n_nodes(self.cgraph.as_ptr()) }).unwrap_or(0)
     }
 
+    /// At least as many as there are: inputs, and tensors of stores.
+    pub(super) fn n_leaves(&self) -> usize {
+        self.inputs.len() + self.stores.iter().map(|(store, _)| store.len()).sum::<usize>()
+    }
+
     pub(super) fn as_ptr(&self) -> *mut ggml_cgraph {
         self.cgraph.as_ptr()
     }

@@ -11,14 +11,18 @@ mod cpu;
 mod cpu_backend;
 mod custom;
 mod dequant;
+mod gpu;
 mod graph;
 mod memory;
 mod ops;
+mod pin;
 mod quantize;
+mod scheduler;
 mod store;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 #[cfg(test)]
 pub(crate) use abort::fail_an_assertion;
@@ -28,6 +32,7 @@ pub use cpu::{MissingFeatures, check as check_cpu, unused as unused_features};
 pub use cpu_backend::{ComputeError, Cpu, Element};
 pub use custom::{Operand, Share, Shared, Word, Work};
 pub use dequant::{DequantizeError, dequantize};
+pub use gpu::{Gpu, GpuFacts, NoGpus};
 pub use graph::{Builder, Graph, Input, Output};
 pub(crate) use memory::Memory;
 pub use ops::{OpError, OpResult, Rope};
@@ -48,7 +53,7 @@ pub fn backends() -> Vec<String> {
     };
     let mut backends = vec![format!("CPU ({}: {features})", ggml_sys::CPU_ARCH)];
     if ggml_sys::WITH_CUDA {
-        backends.push("CUDA".to_owned());
+        backends.push(format!("CUDA {} ({})", ggml_sys::CUDA_VERSION, ggml_sys::CUDA_ARCHS.replace(';', " ")));
     }
     backends
 }

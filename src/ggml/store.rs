@@ -1,9 +1,14 @@
-//! Tensors whose data stays: weights in a mapped file, converted weights, caches.
+//! Tensors whose data stays: weights in a mapped file, converted weights, caches; in RAM or on GPUs.
 
+use super::gpu::Gpu;
 use super::memory::Memory;
+use super::pin::{Pinned, pages, pin};
 use super::tensor::{Context, Ne, OutOfMemory, Tensor};
+use super::upload::{Buffer, Upload};
 use crate::gguf::{Gguf, Shape, TensorType};
 use ggml_sys::{ggml_backend_buffer, ggml_tensor};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -17,8 +22,11 @@ pub struct Store {
     context: Context,
     tensors: Vec<Stored>,
     /// Freed before what they lie in.
+    pinned: Vec<Pinned>,
     buffers: Vec<Buffer>,
     memory: Vec<Memory>,
+    /// Those that tensors lie on, by their numbers.
+    gpus: BTreeMap<usize, OnGpu>,
     gguf: Option<Arc<Gguf>>,
     n_owned_bytes: usize,
     /// Held by whoever reads or writes data while the store is shared.
@@ -71,21 +79,101 @@ pub enum StoreError {
     Range { offset: usize, bytes: usize, len: usize },
 }
 
-struct Buffer(NonNull<ggml_backend_buffer>);
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: the buffer is ours; tensors in it are kept with it.
-        unsafe { ggml_sys::ggml_backend_buffer_free(self.0.as_ptr()) }
-    }
+/// Memory on a GPU from which tensors get theirs: one by one they would take whole pages of the driver's.
+#[derive(Default)]
+struct OnGpu {
+    free: Option<Free>,
+    upload: Option<Upload>,
+    n_bytes: usize,
 }
+
+/// What is left of a buffer.
+#[derive(Clone, Copy)]
+struct Free {
+    /// One of the store's.
+    buffer: *mut ggml_backend_buffer,
+    from: NonNull<c_void>,
+    bytes: usize,
+}
+
+// SAFETY: an address on a GPU, of no thread.
+unsafe impl Send for Free {}
 
 impl Store {
     /// A store for at most `capacity` tensors, of which those added by [`Store::map`] are `gguf`'s.
     pub fn new(capacity: usize, gguf: Option<Arc<Gguf>>) -> Result<Store, StoreError> {
         let context = Context::new(capacity, 0)?;
         let (tensors, buffers, memory) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Store { context, tensors, buffers, memory, gguf, n_owned_bytes: 0, data: RwLock::default() })
+        let (gpus, pinned, data) = (BTreeMap::new(), Vec::new(), RwLock::default());
+        Ok(Store { context, tensors, pinned, buffers, memory, gpus, gguf, n_owned_bytes: 0, data })
+    }
+
+    /// Takes memory on a GPU for tensors to come, of so many bytes. Those that find no room there take more.
+    pub fn reserve(&mut self, gpu: &Gpu, bytes: usize) -> Result<(), StoreError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let buffer = Buffer::new(gpu.memory_type(), bytes)?;
+        // SAFETY: the buffer is alive.
+        unsafe {
+            ggml_sys::ggml_backend_buffer_set_usage(buffer.as_ptr(), ggml_sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS)
+        };
+        let on_gpu = self.gpus.entry(gpu.facts().number).or_default();
+        on_gpu.free = Some(Free { buffer: buffer.as_ptr(), from: buffer.base(), bytes });
+        on_gpu.n_bytes += bytes;
+        self.buffers.push(buffer);
+        Ok(())
+    }
+
+    /// Adds a tensor of the file, copied to a GPU. `progress` is told of bytes on their way.
+    pub fn upload(&mut self, name: &str, gpu: &Gpu, progress: &dyn Fn(u64)) -> Result<StoreId, StoreError> {
+        let missing = || StoreError::NoTensor(name.to_owned());
+        let gguf = self.gguf.clone().ok_or_else(missing)?;
+        let tensor = gguf.tensor(name).ok_or_else(missing)?;
+        let ptr = self.describe(tensor.info.ty, &tensor.info.shape)?;
+        self.allocate_on(gpu, ptr)?;
+        let on_gpu = self.gpus.entry(gpu.facts().number).or_default();
+        let upload = match &mut on_gpu.upload {
+            Some(upload) => upload,
+            none => none.insert(Upload::new(gpu)?),
+        };
+        // SAFETY: in our context, and with memory by now.
+        upload.copy(unsafe { Tensor::from_ptr(ptr) }, tensor.data, progress);
+        Ok(self.push(Stored { ptr, owned: false }, name))
+    }
+
+    /// As [`Store::add`], on a GPU.
+    pub fn add_on(&mut self, gpu: &Gpu, name: &str, ty: TensorType, shape: &Shape) -> Result<StoreId, StoreError> {
+        let ptr = self.describe(ty, shape)?;
+        self.allocate_on(gpu, ptr)?;
+        // SAFETY: in our context, with memory, which is ours.
+        unsafe {
+            let bytes = ggml_sys::ggml_nbytes(ptr.as_ptr());
+            ggml_sys::ggml_backend_tensor_memset(ptr.as_ptr(), 0, 0, bytes);
+        }
+        Ok(self.push(Stored { ptr, owned: true }, name))
+    }
+
+    /// Has GPUs read tensors that lie in RAM by themselves: it makes copies of them several times as fast. Brings all of
+    /// them into memory. `false`, and nothing is changed, where the driver refuses.
+    pub fn pin(&mut self, ids: &[StoreId]) -> bool {
+        let addresses = |tensor: Tensor<'_>| {
+            // SAFETY: alive, and with data, being stored.
+            let start = unsafe { (*tensor.as_ptr()).data }.addr();
+            start..start + tensor.n_bytes()
+        };
+        let in_ram = ids.iter().map(|id| self.get(*id)).filter(|tensor| tensor.is_in_ram());
+        let ranges = in_ram.map(addresses).collect();
+        // SAFETY: the pages hold data of the file's map or of ours, which is dropped later than this.
+        let pinned: Option<Vec<Pinned>> = pages(ranges).par_iter().map(|pages| unsafe { pin(pages) }).collect();
+        let Some(pinned) = pinned else { return false };
+        self.pinned.extend(pinned);
+        true
+    }
+
+    /// Gives back what was needed on the way to GPUs.
+    pub fn end_uploads(&mut self) {
+        self.gpus.values_mut().for_each(|gpu| gpu.upload = None);
     }
 
     /// Adds a tensor of the file, in the file's layout. Its data stays where it is mapped, unless its
@@ -179,9 +267,14 @@ impl Store {
         self.tensors.is_empty()
     }
 
-    /// Bytes of memory that are not the file's.
+    /// Bytes of RAM that are not the file's.
     pub fn n_owned_bytes(&self) -> usize {
         self.n_owned_bytes
+    }
+
+    /// Bytes of memory on GPUs.
+    pub fn n_gpu_bytes(&self) -> usize {
+        self.gpus.values().map(|gpu| gpu.n_bytes).sum()
     }
 
     fn describe(&mut self, ty: TensorType, shape: &Shape) -> Result<NonNull<ggml_tensor>, StoreError> {
@@ -209,6 +302,30 @@ impl Store {
         Ok(())
     }
 
+    /// Gives the tensor memory on a GPU: of what was reserved, or more.
+    fn allocate_on(&mut self, gpu: &Gpu, ptr: NonNull<ggml_tensor>) -> Result<(), StoreError> {
+        let ty = gpu.memory_type();
+        // SAFETY: the type is static, the tensor ours.
+        let (bytes, alignment) = unsafe {
+            let bytes = ggml_sys::ggml_backend_buft_get_alloc_size(ty, ptr.as_ptr());
+            (bytes, ggml_sys::ggml_backend_buft_get_alignment(ty).max(1))
+        };
+        let bytes = bytes.next_multiple_of(alignment);
+        let number = gpu.facts().number;
+        let fits = |on_gpu: &OnGpu| on_gpu.free.is_some_and(|free| free.bytes >= bytes);
+        if !self.gpus.get(&number).is_some_and(fits) {
+            self.reserve(gpu, bytes)?;
+        }
+        let free = self.gpus.get_mut(&number).and_then(|on_gpu| on_gpu.free.as_mut());
+        let free = free.ok_or(OutOfMemory { bytes })?;
+        // SAFETY: from there on there are at least as many bytes in the buffer, and the tensor has no data yet.
+        unsafe { ggml_sys::ggml_backend_tensor_alloc(free.buffer, ptr.as_ptr(), free.from.as_ptr()) };
+        free.bytes -= bytes;
+        // SAFETY: within the buffer, or right behind it.
+        free.from = unsafe { free.from.byte_add(bytes) };
+        Ok(())
+    }
+
     /// Has the tensor's data lie at `data`.
     ///
     /// # Safety
@@ -216,11 +333,12 @@ impl Store {
     unsafe fn place(&mut self, ptr: NonNull<ggml_tensor>, data: *mut c_void, bytes: usize) -> Result<(), StoreError> {
         // SAFETY: `data` is aligned: the file's was looked at, and memory of our own is.
         let buffer = unsafe { ggml_sys::ggml_backend_cpu_buffer_from_ptr(data, bytes) };
-        let buffer = Buffer(NonNull::new(buffer).ok_or(OutOfMemory { bytes })?);
+        // SAFETY: just made.
+        let buffer = unsafe { Buffer::from_ptr(NonNull::new(buffer).ok_or(OutOfMemory { bytes })?) };
         // SAFETY: the buffer is as large as the tensor, which has no data yet.
         unsafe {
-            ggml_sys::ggml_backend_buffer_set_usage(buffer.0.as_ptr(), ggml_sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-            ggml_sys::ggml_backend_tensor_alloc(buffer.0.as_ptr(), ptr.as_ptr(), data);
+            ggml_sys::ggml_backend_buffer_set_usage(buffer.as_ptr(), ggml_sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            ggml_sys::ggml_backend_tensor_alloc(buffer.as_ptr(), ptr.as_ptr(), data);
         }
         self.buffers.push(buffer);
         Ok(())

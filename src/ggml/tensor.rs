@@ -151,6 +151,15 @@ impl<'c> Tensor<'c> {
         unsafe { ggml_sys::ggml_is_contiguous_rows(self.as_ptr()) }
     }
 
+    /// Whether the CPU can reach its data. What a graph computes counts as being where it is needed.
+    pub fn is_in_ram(self) -> bool {
+        // SAFETY: alive by construction, and so is the buffer of a stored tensor.
+        unsafe {
+            let buffer = (*self.root().as_ptr()).buffer;
+            buffer.is_null() || ggml_sys::ggml_backend_buffer_is_host(buffer)
+        }
+    }
+
     /// Whether it is F32 with rows that are contiguous each.
     pub fn has_float_rows(self) -> bool {
         self.is(TensorType::F32) && self.nb()[0] == size_of::<f32>()

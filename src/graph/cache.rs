@@ -2,6 +2,7 @@
 //! the key, in one row. Values are the beginning of the same row.
 
 use super::cells::{Cells, Seq};
+use super::devices::Devices;
 use crate::ggml::{Cpu, Store, StoreError, StoreId, dequantize};
 use crate::gguf::{Shape, TensorType};
 use crate::model::Config;
@@ -73,7 +74,7 @@ pub(super) struct Cache {
 
 impl Cache {
     /// A cache for `n_ctx` tokens, of all sequences together.
-    pub(super) fn new(config: &Config, n_ctx: usize, ty: CacheType) -> Result<Cache, StoreError> {
+    pub(super) fn new(config: &Config, n_ctx: usize, ty: CacheType, devices: &Devices) -> Result<Cache, StoreError> {
         let n_cells = n_ctx.next_multiple_of(CELLS_STEP);
         let ne = [config.n_cached(), n_cells].map(|n| n as u64);
         let ty = ty.tensor_type();
@@ -81,8 +82,14 @@ impl Cache {
         let shape = Shape::new(&ne).ok_or_else(wrong)?;
         let bytes = shape.n_bytes(ty).and_then(|bytes| usize::try_from(bytes).ok()).ok_or_else(wrong)?;
         let mut store = Store::new(config.n_layer, None)?;
-        let names = (0..config.n_layer).map(|layer| format!("cache.{layer}"));
-        let layers = names.map(|name| store.add(&name, ty, &shape)).collect::<Result<_, _>>()?;
+        let add = |layer: usize| {
+            let name = format!("cache.{layer}");
+            match devices.of_cache(layer) {
+                Some(gpu) => store.add_on(gpu, &name, ty, &shape),
+                None => store.add(&name, ty, &shape),
+            }
+        };
+        let layers = (0..config.n_layer).map(add).collect::<Result<_, _>>()?;
         let cells = Cells::new(n_ctx);
         Ok(Cache { cells, store: Arc::new(store), layers, ty, row_bytes: bytes / n_cells, touched: 0 })
     }
@@ -129,6 +136,11 @@ impl Cache {
         self.layers.iter().try_for_each(|id| cpu.zero(&self.store, *id, bytes.clone()))
     }
 
+    /// Whether some of it lies on a GPU.
+    pub(super) fn is_on_gpus(&self) -> bool {
+        self.store.n_gpu_bytes() > 0
+    }
+
     /// Tokens of a sequence.
     pub(super) fn n_tokens(&self, seq: Seq) -> usize {
         self.cells.of(seq).count()
@@ -139,6 +151,7 @@ impl Cache {
         self.layers.len() * self.row_bytes
     }
 
+    /// In RAM.
     pub(super) fn n_bytes(&self) -> usize {
         self.store.n_owned_bytes()
     }

@@ -82,7 +82,8 @@ fn by_kernels<'b>(
     x: Tensor<'b>,
     routed: &Routed<'b>,
 ) -> Result<Option<Tensor<'b>>, OpError> {
-    if s.observer.is_some() {
+    // Those of ggml, of many tokens, are computed on a GPU, wherever the experts are.
+    if s.observer.is_some() || s.n_tokens >= s.streams_from {
         return Ok(None);
     }
     let gate_up = match &mixture.gate_up {

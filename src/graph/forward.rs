@@ -2,13 +2,14 @@
 
 use super::cache::{Cache, CacheType};
 use super::cells::Seq;
+use super::devices::Devices;
 use super::observe::Seen;
 use super::router::Routing;
 use super::step::{self, BuildError, Keep, Ports, StepShape};
 use crate::experts::{Isa, Room};
 use crate::ggml::{ComputeError, Cpu, OutOfMemory, Store, StoreError};
 use crate::gguf::Gguf;
-use crate::model::{Config, ConfigError, Weights, WeightsError};
+use crate::model::{Config, ConfigError, Places, Weights, WeightsError};
 use half::f16;
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Options {
     pub isa: Isa,
     /// Take ggml's reference paths instead of its fast ones.
     pub reference: bool,
+    /// What lies on GPUs.
+    pub devices: Devices,
 }
 
 impl Options {
@@ -44,10 +47,11 @@ impl Options {
             routing: Routing::default(),
             isa: Isa::best(),
             reference: false,
+            devices: Devices::default(),
         }
     }
 
-    /// The most exact way: F32 cache, attention with its scores in memory, ggml's reference paths.
+    /// The most exact way, on the CPU: F32 cache, attention with its scores in memory, ggml's reference paths.
     pub fn exact(self) -> Options {
         Options {
             cache_type: CacheType::F32,
@@ -55,6 +59,7 @@ impl Options {
             absorb: Absorb::Always,
             isa: Isa::Ggml,
             reference: true,
+            devices: Devices::default(),
             ..self
         }
     }
@@ -83,6 +88,8 @@ pub enum LoadError {
     OutOfMemory(#[from] OutOfMemory),
     #[error("the cache cannot be {}: {} values of a token are no whole number of its blocks", .0.name(), .1)]
     CacheType(CacheType, usize),
+    #[error("what a step needs cannot be prepared: {0}")]
+    Step(StepError),
     #[error("a context of {n_ctx} tokens and batches of {n_batch}: both must be at least 1, and less than 2^31")]
     Sizes { n_ctx: usize, n_batch: usize },
 }
@@ -155,8 +162,13 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Loads a model: its weights stay where the file is mapped.
+    /// Loads a model: its weights stay where the file is mapped, but for those that go to GPUs.
     pub fn load(gguf: &Arc<Gguf>, options: Options) -> Result<Forward, LoadError> {
+        Forward::load_watched(gguf, options, &|_| ())
+    }
+
+    /// The same; `progress` is told of bytes on their way to GPUs.
+    pub fn load_watched(gguf: &Arc<Gguf>, options: Options, progress: &dyn Fn(u64)) -> Result<Forward, LoadError> {
         let (n_ctx, n_batch) = (options.n_ctx, options.n_batch);
         if [n_ctx, n_batch].iter().any(|n| *n == 0 || i32::try_from(n.saturating_add(256)).is_err()) {
             return Err(LoadError::Sizes { n_ctx, n_batch });
@@ -165,12 +177,34 @@ impl Forward {
         if !options.cache_type.fits(&config) {
             return Err(LoadError::CacheType(options.cache_type, config.n_cached()));
         }
-        let (weights, store) = Weights::load(gguf, &config)?;
-        let cache =
-            Cache::new(&config, n_ctx, options.cache_type).map_err(|error| LoadError::Cache { n_ctx, error })?;
-        let cpu = Cpu::new(options.n_threads, options.reference)?;
+        let n_expert = config.experts.as_ref().map_or(0, |experts| experts.n_expert);
+        let devices = &options.devices;
+        let gpu_of = |name: &str| devices.of_tensor(name, n_expert);
+        let places = Places { gpu_of: &gpu_of, pin: devices.pins(), head: devices.of_head(), progress };
+        let (weights, store) = Weights::load(gguf, &config, &places)?;
+        let cache = Cache::new(&config, n_ctx, options.cache_type, devices)
+            .map_err(|error| LoadError::Cache { n_ctx, error })?;
+        let cpu = Cpu::with_gpus(options.n_threads, options.reference, &devices.used())?;
         let stop = cpu.stop_flag();
-        Ok(Forward { config, weights, store, cache, cpu, stop, options, room: Room::default(), loaded: None })
+        let mut forward =
+            Forward { config, weights, store, cache, cpu, stop, options, room: Room::default(), loaded: None };
+        forward.reserve()?;
+        Ok(forward)
+    }
+
+    /// Takes what the largest step needs on GPUs, where memory that is short later would end the program.
+    fn reserve(&mut self) -> Result<(), LoadError> {
+        if self.options.devices.used().is_empty() {
+            return Ok(());
+        }
+        let n_kv = self.cache.n_kv(self.options.n_ctx);
+        let n_tokens = self.options.n_batch.min(self.options.n_ctx);
+        let absorb = self.absorbs(n_tokens, n_kv);
+        let shape = StepShape { n_tokens, n_kv, n_outputs: 1, absorb, keep: Keep::Nothing };
+        self.prepare(shape).map_err(|error| match error {
+            StepError::Compute(ComputeError::OutOfMemory(error)) => LoadError::OutOfMemory(error),
+            other => LoadError::Step(other),
+        })
     }
 
     pub fn config(&self) -> &Config {
@@ -198,6 +232,23 @@ impl Forward {
     /// Bytes of memory beyond the mapped file: converted weights, cache, intermediate results.
     pub fn n_bytes(&self) -> usize {
         self.store.n_owned_bytes() + self.cache.n_bytes() + self.cpu.n_bytes() + self.room.n_bytes()
+    }
+
+    /// Whether GPUs read the experts in RAM by themselves, and from how many tokens of a step on these are sent there.
+    pub fn streaming(&self) -> Option<(bool, usize)> {
+        let is_pinned = self.weights.is_pinned;
+        let from = self.options.devices.streams_from(is_pinned);
+        (from < usize::MAX).then_some((is_pinned, from))
+    }
+
+    /// Pieces of the largest step, between which results go from one device to another.
+    pub fn n_pieces(&self) -> usize {
+        self.cpu.n_pieces()
+    }
+
+    /// Bytes of weights and cache on GPUs.
+    pub fn n_gpu_bytes(&self) -> usize {
+        self.store.n_gpu_bytes() + self.cache.store.n_gpu_bytes()
     }
 
     /// Bytes of cache that a token takes.
@@ -411,7 +462,8 @@ impl Forward {
 
     /// Which form of attention a step takes.
     fn absorbs(&self, n_tokens: usize, n_kv: usize) -> bool {
-        if !self.options.flash_attention {
+        // GPUs have no flash attention for keys and values of all heads.
+        if !self.options.flash_attention || self.cache.is_on_gpus() {
             return true;
         }
         let config = &self.config;
@@ -433,7 +485,8 @@ impl Forward {
         }
         self.loaded = None;
         let Options { flash_attention: flash, routing, isa, n_threads, .. } = self.options;
-        let method = step::Method { flash, routing, isa, n_threads };
+        let streams_from = self.options.devices.streams_from(self.weights.is_pinned);
+        let method = step::Method { flash, routing, isa, n_threads, streams_from };
         let (graph, ports) =
             step::build(&self.config, &self.weights, &self.store, &self.cache, method, &mut self.room, shape)?;
         self.cpu.load(graph)?;

@@ -70,6 +70,8 @@ pub(super) struct Step<'a, 'b> {
     /// Whether queries are taken to the latent space.
     pub(super) absorb: bool,
     pub(super) routing: Routing,
+    /// Tokens from which on experts in RAM are sent to a GPU.
+    pub(super) streams_from: usize,
     pub(super) kernels: Kernels,
     /// Is shown what goes into each matrix, where that is kept.
     pub(super) observer: Option<&'a Observer>,
@@ -104,6 +106,8 @@ pub(super) struct Method {
     pub(super) routing: Routing,
     pub(super) isa: Isa,
     pub(super) n_threads: usize,
+    /// Tokens from which on experts in RAM are sent to a GPU.
+    pub(super) streams_from: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +161,7 @@ pub(super) fn build(
             flash: method.flash,
             absorb: shape.absorb,
             routing: method.routing,
+            streams_from: method.streams_from,
             kernels,
             observer: observer.as_ref(),
             layers: &cache.layers,

@@ -90,6 +90,7 @@ impl Machine {
             cores: cores as usize,
             rates: a_core().times(f64::from(cores)),
             gpus,
+            gpus_are_here: false,
             disk: file.disk.as_ref().map_or(Ok(3e9), |disk| reader.giga("disk.gb_s", &disk.gb_s))?,
             // Threads read the memory of other nodes too: half the speed was measured where it was not parted.
             efficiency: Efficiency { generation: [if nodes > 1 { least / 2.0 } else { least }, most], ..PUBLISHED },
@@ -151,7 +152,7 @@ fn line_of(text: &str, at: usize) -> usize {
 
 /// What one core does with ggml's kernels: measured with `CACHALOT_CPU=ggml cachalot doctor` on two of an AMD EPYC
 /// (Zen 4, AVX-512, no AMX), and halved. What is read in wide types was limited by their memory, not by them.
-fn a_core() -> Rates {
+pub(super) fn a_core() -> Rates {
     let types =
         |column: fn(&(&str, f64, f64)) -> f64| CORE.iter().map(|row| (row.0.to_owned(), column(row) * 1e9)).collect();
     Rates { decode: types(|row| row.1), prefill: types(|row| row.2), attention: CORE_ATTENTION * 1e9 }
@@ -179,7 +180,7 @@ const CORE: [(&str, f64, f64); 16] = [
 const CORE_ATTENTION: f64 = 24.0;
 
 impl Rates {
-    fn times(self, n: f64) -> Rates {
+    pub(super) fn times(self, n: f64) -> Rates {
         let all = |rates: std::collections::BTreeMap<String, f64>| {
             rates.into_iter().map(|(ty, rate)| (ty, rate * n)).collect()
         };

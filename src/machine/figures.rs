@@ -1,5 +1,6 @@
 //! What was measured of this machine, kept in the user's cache folder until the machine is another one.
 
+use super::described::a_core;
 use super::{Card, GPU_OVERHEAD, Gpu, MEASURED, Machine, Rates, kernels, system::System};
 use crate::engine::bench::machine::read_bandwidth;
 use crate::engine::physical_cores;
@@ -51,6 +52,15 @@ impl Figures {
         Ok(Figures { fingerprint: fingerprint(), kernels, bandwidth: fastest, threads, rates, disks })
     }
 
+    /// What may be taken for a machine that has not been measured: rates of cores that are known, and of their memory
+    /// what several of them read.
+    pub fn assumed(isa: Isa) -> Figures {
+        let threads = physical_cores();
+        let (rates, kernels) = (a_core().times(threads as f64), isa.name().to_owned());
+        let bandwidth = (threads as f64 * A_CORE_READS).min(MEMORY);
+        Figures { fingerprint: fingerprint(), kernels, bandwidth, threads, rates, disks: BTreeMap::new() }
+    }
+
     /// Keeps them, as far as there is somewhere to keep them: they are measured again otherwise.
     pub fn keep(&self) -> std::io::Result<()> {
         let Some(path) = path() else { return Ok(()) };
@@ -78,12 +88,17 @@ impl Figures {
             cores: self.threads,
             rates: self.rates.clone(),
             gpus: cards.iter().map(gpu).collect(),
+            gpus_are_here: false,
             disk: disk.unwrap_or(UNKNOWN_DISK),
             efficiency: MEASURED,
             basis: "memory and kernels measured on this machine",
         }
     }
 }
+
+/// Bytes a second that one core reads, and that a usual workstation's memory gives.
+const A_CORE_READS: f64 = 9e9;
+const MEMORY: f64 = 80e9;
 
 /// Bytes a second of a disk that was not measured: what a usual NVMe drive gives.
 const UNKNOWN_DISK: f64 = 2e9;

@@ -1,5 +1,7 @@
-//! NVIDIA's GPUs, as the driver's own tool lists them. Nothing of CUDA is loaded for it.
+//! NVIDIA's GPUs: as the driver's own tool lists them, for which nothing of CUDA is loaded, and as those that are
+//! computed on.
 
+use crate::ggml::{Gpu, NoGpus};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -17,10 +19,12 @@ pub struct Card {
     pub pcie_max: [u32; 2],
     pub pcie_now: [u32; 2],
     pub compute_capability: String,
+    /// Where it is on the bus.
+    pub bus: String,
 }
 
 const FIELDS: &str = "name,driver_version,memory.total,memory.free,pcie.link.gen.max,pcie.link.width.max,\
-    pcie.link.gen.current,pcie.link.width.current,compute_cap";
+    pcie.link.gen.current,pcie.link.width.current,compute_cap,pci.bus_id";
 
 /// The GPUs there are; an error says why none are known.
 pub fn cards() -> Result<Vec<Card>, String> {
@@ -53,7 +57,8 @@ fn has_nvidia_in(devices: &Path) -> bool {
 
 fn card(line: &str) -> Option<Card> {
     let fields: Vec<&str> = line.split(',').map(str::trim).collect();
-    let [name, driver, memory, free, max_gen, max_width, now_gen, now_width, capability] = fields.as_slice() else {
+    let [name, driver, memory, free, max_gen, max_width, now_gen, now_width, capability, bus] = fields.as_slice()
+    else {
         return None;
     };
     let mib = |text: &str| text.parse::<u64>().ok().map(|n| n << 20);
@@ -66,7 +71,35 @@ fn card(line: &str) -> Option<Card> {
         pcie_max: [number(max_gen), number(max_width)],
         pcie_now: [number(now_gen), number(now_width)],
         compute_capability: (*capability).to_owned(),
+        bus: (*bus).to_owned(),
     })
+}
+
+/// The GPUs that this program computes on, in the order in which plans count them. Asking wakes the driver up.
+pub fn usable() -> Result<Vec<Card>, NoGpus> {
+    let gpus = Gpu::all()?;
+    let listed = cards().unwrap_or_default();
+    Ok(gpus.iter().map(|gpu| with_link(gpu, &listed)).collect())
+}
+
+/// A GPU that is computed on, with what the driver's tool says of its link: as CUDA names places on the bus, the end
+/// of what the tool says. A link that nobody knows counts as PCIe 4 with 16 lanes.
+fn with_link(gpu: &Gpu, listed: &[Card]) -> Card {
+    let facts = gpu.facts();
+    let bus = facts.bus.clone().unwrap_or_default().to_ascii_lowercase();
+    let is_it = |card: &&Card| !bus.is_empty() && card.bus.to_ascii_lowercase().ends_with(&bus);
+    let link = listed.iter().find(is_it).or_else(|| listed.iter().find(|card| card.name == facts.name));
+    let [major, minor] = facts.compute_capability;
+    Card {
+        name: facts.name.clone(),
+        driver: link.map_or_else(|| "unknown".to_owned(), |card| card.driver.clone()),
+        memory: facts.memory,
+        free: facts.free,
+        pcie_max: link.map_or([4, 16], |card| card.pcie_max),
+        pcie_now: link.map_or([4, 16], |card| card.pcie_now),
+        compute_capability: format!("{major}.{minor}"),
+        bus,
+    }
 }
 
 impl Card {
@@ -126,12 +159,12 @@ mod tests {
 
     #[test]
     fn a_line_is_a_card() {
-        let line = "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 24111, 4, 16, 1, 16, 8.9";
+        let line = "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 24111, 4, 16, 1, 16, 8.9, 00000000:01:00.0";
         let card = card(line).unwrap();
         assert_eq!((card.memory, card.pcie_max, card.pcie_now), (24_564 << 20, [4, 16], [1, 16]));
         assert_eq!((card.figures()[0], card.is_known()), (1008e9, true));
         assert!((card.pcie() / 25.2e9 - 1.0).abs() < 0.01);
-        let idle = super::card("NVIDIA H200, 580.159.04, 143771, 143156, 5, 16, 5, 16, 9.0").unwrap();
+        let idle = super::card("NVIDIA H200, 580.159.04, 143771, 143156, 5, 16, 5, 16, 9.0, 00000000:0A:00.0").unwrap();
         assert_eq!((idle.free, idle.figures()[0]), (143_156 << 20, 4800e9));
         assert_eq!(super::card("no, card"), None);
     }

@@ -15,10 +15,11 @@ mod gpus;
 pub mod kernels;
 pub mod system;
 
+pub use crate::ggml::NoGpus;
 pub use demand::Use;
 pub use described::BadMachine;
 pub use figures::Figures;
-pub use gpus::{Card, cards, has_nvidia};
+pub use gpus::{Card, cards, has_nvidia, usable};
 
 use crate::gguf::TensorType;
 use crate::placement;
@@ -38,6 +39,9 @@ pub struct Machine {
     pub cores: usize,
     pub rates: Rates,
     pub gpus: Vec<Gpu>,
+    /// Whether this program computes on them, here and now.
+    #[serde(skip)]
+    pub gpus_are_here: bool,
     /// Bytes a second.
     pub disk: f64,
     pub efficiency: Efficiency,

@@ -31,4 +31,4 @@ pub use outline::{Outline, OutlineError};
 pub(crate) use scales::{Scale, scales};
 pub use soundness::Unsound;
 pub use traffic::Traffic;
-pub use weights::{Attention, FeedForward, GateUp, Layer, Mixture, Mlp, Query, Values, Weights, WeightsError};
+pub use weights::{Attention, FeedForward, GateUp, Layer, Mixture, Mlp, Places, Query, Values, Weights, WeightsError};

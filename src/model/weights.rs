@@ -1,16 +1,16 @@
 //! The tensors of a model, found by name, held against the configuration, and put in one store.
 //!
-//! On the CPU they stay where the file is mapped. Three layouts of attention are known: keys and values
+//! On the CPU they stay where the file is mapped; to GPUs they are copied. Three layouts of attention are known: keys and values
 //! in tensors of their own, in ggml's three dimensions or flattened into two; and both in `attn_kv_b`,
 //! whose keys are transposed into memory of their own when the model is opened.
 
 use super::config::{Config, ExpertConfig};
-use crate::ggml::{self, DequantizeError, Store, StoreError, StoreId};
+use crate::ggml::{self, DequantizeError, Gpu, Store, StoreError, StoreId};
 use crate::gguf::{Gguf, Shape, TensorType};
 use crate::text::Clipped;
 use half::f16;
 use rayon::prelude::*;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Weights {
     pub output: StoreId,
     pub layers: Vec<Layer>,
     pub n_vocab: usize,
+    /// Whether GPUs read the experts in RAM by themselves.
+    pub is_pinned: bool,
     /// Tensors of the file that the forward pass does not use.
     pub unused: Vec<String>,
 }
@@ -107,6 +109,23 @@ pub enum GateUp {
     One { gate_up: StoreId },
 }
 
+/// Where tensors go.
+pub struct Places<'a> {
+    /// By name: to a GPU, or nowhere.
+    pub gpu_of: &'a dyn Fn(&str) -> Option<&'a Gpu>,
+    /// Whether experts that stay in RAM become memory that GPUs read by themselves.
+    pub pin: bool,
+    /// Where the head is computed, which the embeddings are where the file has no other.
+    pub head: Option<&'a Gpu>,
+    /// Is told of bytes on their way to GPUs.
+    pub progress: &'a dyn Fn(u64),
+}
+
+impl Places<'_> {
+    /// Everything stays in RAM.
+    pub const RAM: Places<'static> = Places { gpu_of: &|_| None, pin: false, head: None, progress: &|_| () };
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     #[error("the tensor {name} is missing; the model needs it with the shape {expected}")]
@@ -131,12 +150,13 @@ enum Use {
 }
 
 impl Weights {
-    /// Finds all tensors; their data is not read, but for `attn_kv_b`.
-    pub fn load(gguf: &Arc<Gguf>, config: &Config) -> Result<(Weights, Arc<Store>), WeightsError> {
+    /// Finds all tensors; their data is not read, but for `attn_kv_b` and what goes to GPUs.
+    pub fn load(gguf: &Arc<Gguf>, config: &Config, places: &Places<'_>) -> Result<(Weights, Arc<Store>), WeightsError> {
         // For each attn_kv_b one more than the file has.
         let capacity = 2 * gguf.tensors().count();
-        let store = Store::new(capacity, Some(gguf.clone())).map_err(|error| in_store("weights", error))?;
-        let mut loader = Loader { gguf, config, store, seen: HashSet::new() };
+        let mut store = Store::new(capacity, Some(gguf.clone())).map_err(|error| in_store("weights", error))?;
+        reserve(&mut store, gguf, places)?;
+        let mut loader = Loader { gguf, config, places, store, seen: HashSet::new() };
         let n_embd = config.n_embd;
         let rows = gguf.tensor("token_embd.weight").map_or(1, |tensor| tensor.info.shape.ne()[1]);
         let n_vocab = usize::try_from(rows).unwrap_or(usize::MAX);
@@ -144,28 +164,73 @@ impl Weights {
         let output_norm = loader.vector("output_norm.weight", n_embd)?;
         let output = match gguf.tensor("output.weight") {
             Some(_) => loader.matrix("output.weight", &[n_embd, n_vocab])?,
-            None => token_embd,
+            None => match places.head {
+                Some(gpu) => {
+                    let copied = loader.store.upload("token_embd.weight", gpu, places.progress);
+                    copied.map_err(|error| in_store("token_embd.weight", error))?
+                }
+                None => token_embd,
+            },
         };
-        let layers = (0..config.n_layer).map(|layer| loader.layer(layer)).collect::<Result<_, _>>()?;
+        let layers = (0..config.n_layer).map(|layer| loader.layer(layer)).collect::<Result<Vec<_>, _>>()?;
         let unused = gguf.tensors().map(|tensor| tensor.info.name.clone());
         let unused = unused.filter(|name| !loader.seen.contains(name)).collect();
-        let weights = Weights { token_embd, output_norm, output, layers, n_vocab, unused };
+        loader.store.end_uploads();
+        let is_pinned = places.pin && loader.store.pin(&experts(&layers));
+        let weights = Weights { is_pinned, token_embd, output_norm, output, layers, n_vocab, unused };
         Ok((weights, Arc::new(loader.store)))
     }
+}
+
+/// The routed experts of all layers.
+fn experts(layers: &[Layer]) -> Vec<StoreId> {
+    let of_layer = |layer: &Layer| match &layer.feed_forward {
+        FeedForward::Dense(_) => Vec::new(),
+        FeedForward::Mixture(Mixture { gate_up: GateUp::Two { gate, up }, down, .. }) => vec![*gate, *up, *down],
+        FeedForward::Mixture(Mixture { gate_up: GateUp::One { gate_up }, down, .. }) => vec![*gate_up, *down],
+    };
+    layers.iter().flat_map(of_layer).collect()
+}
+
+/// Bytes that a tensor on a GPU may take beyond its own, for alignment and for rows that are no whole tiles.
+const PADDING: usize = 4096;
+
+/// Takes the memory for all tensors that go to GPUs, GPU by GPU.
+fn reserve(store: &mut Store, gguf: &Gguf, places: &Places<'_>) -> Result<(), WeightsError> {
+    let mut bytes: BTreeMap<usize, (&Gpu, usize)> = BTreeMap::new();
+    let mut count = |gpu, data: &[u8]| {
+        let of_gpu = bytes.entry(Gpu::facts(gpu).number).or_insert((gpu, 0));
+        of_gpu.1 += data.len().next_multiple_of(PADDING) + PADDING;
+    };
+    for tensor in gguf.tensors() {
+        if let Some(gpu) = (places.gpu_of)(&tensor.info.name) {
+            count(gpu, tensor.data);
+        }
+    }
+    if let (Some(gpu), None, Some(tensor)) =
+        (places.head, gguf.tensor("output.weight"), gguf.tensor("token_embd.weight"))
+    {
+        count(gpu, tensor.data);
+    }
+    bytes
+        .into_values()
+        .try_for_each(|(gpu, bytes)| store.reserve(gpu, bytes))
+        .map_err(|error| in_store("weights", error))
 }
 
 fn in_store(name: &str, error: StoreError) -> WeightsError {
     WeightsError::Store { name: Clipped(name).to_string(), error }
 }
 
-struct Loader<'a> {
+struct Loader<'a, 'p> {
     gguf: &'a Arc<Gguf>,
     config: &'a Config,
+    places: &'a Places<'p>,
     store: Store,
     seen: HashSet<String>,
 }
 
-impl Loader<'_> {
+impl Loader<'_, '_> {
     fn layer(&mut self, layer: usize) -> Result<Layer, WeightsError> {
         let name = |rest: &str| format!("blk.{layer}.{rest}");
         let n_embd = self.config.n_embd;
@@ -283,7 +348,11 @@ impl Loader<'_> {
             return Err(WeightsError::Type { name: clipped(), found: ty, must });
         }
         self.seen.insert(name.to_owned());
-        self.store.map(name).map_err(|error| in_store(name, error))
+        let stored = match (self.places.gpu_of)(name) {
+            Some(gpu) => self.store.upload(name, gpu, self.places.progress),
+            None => self.store.map(name),
+        };
+        stored.map_err(|error| in_store(name, error))
     }
 
     /// The keys of `attn_kv_b`, transposed for each head: [n_nope, kv_lora_rank, n_head]. Quantised ones
@@ -313,7 +382,11 @@ impl Loader<'_> {
         let heads = heads.map_err(|error| WeightsError::Dequantize { name: kv_b.to_owned(), error })?;
         let ty = if is_f32 { TensorType::F32 } else { TensorType::F16 };
         let mut write = || {
-            let id = self.store.add(name, ty, &shape(&[n_nope, rank, n_head]))?;
+            let shape = shape(&[n_nope, rank, n_head]);
+            let id = match (self.places.gpu_of)(name) {
+                Some(gpu) => self.store.add_on(gpu, name, ty, &shape)?,
+                None => self.store.add(name, ty, &shape)?,
+            };
             for (head, bytes) in heads.iter().enumerate() {
                 self.store.write(id, head * bytes.len(), bytes)?;
             }

@@ -21,9 +21,9 @@ mod properties;
 mod search;
 mod speed;
 
-pub use pins::{BadPin, Pin};
+pub use pins::{BadPin, Pin, Pinned};
 pub use search::{CannotPlace, place};
-pub use speed::{Decode, Prefill, decode, prefill};
+pub use speed::{Decode, Prefill, decode, prefill, streams_from};
 
 use serde::Serialize;
 

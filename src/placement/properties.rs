@@ -241,3 +241,24 @@ fn layers_of_several_gpus_follow_each_other() {
     use Device::Gpu as G;
     assert_eq!((placement.head, places), (G(1), vec![G(1), G(1), G(1), G(0), G(0), G(0)]));
 }
+
+/// Sending all experts once costs the same for any number of tokens, computing with them a share for each: with twice
+/// the bus fewer tokens are enough, and without experts in RAM none are.
+#[test]
+fn experts_are_sent_from_the_number_of_tokens_on_at_which_it_pays() {
+    let demand = model(&[layer(100, 0, None), layer(100, 0, Some((256, 8, 64)))], 50);
+    let from = |pcie: f64, part: f64, experts: u64| {
+        let machine = machine(100_000, &[Gpu { pcie, ..gpu(250 + experts * 64) }]);
+        let placement = place(&demand, &machine, &[]).unwrap();
+        assert_eq!(placement.layers[1].in_ram(256), 256 - experts as u32);
+        streams_from(&demand, &machine, &placement, part)
+    };
+    // 256 experts of 64 bytes over 10 bytes a second, against 8 experts of 0.064 seconds for each token.
+    let once: f64 = 256.0 * 6.4 / (8.0 * 0.064);
+    let tokens = from(10.0, 1.0, 0).unwrap() as f64;
+    assert!((once..once + 64.0).contains(&tokens), "{tokens} instead of {once}");
+    assert_eq!(from(20.0, 0.5, 0), from(10.0, 1.0, 0));
+    assert!(from(20.0, 1.0, 0) < from(10.0, 1.0, 0));
+    assert_eq!(from(10.0, 1.0, 100), from(10.0, 1.0, 0), "both go with how many are in RAM");
+    assert_eq!(from(10.0, 1.0, 256), None);
+}

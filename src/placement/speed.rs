@@ -97,6 +97,34 @@ pub fn prefill(demand: &Demand, machine: &Machine, placement: &Placement, n: u64
     time
 }
 
+/// Tokens of a step from which on it takes less time to send experts from RAM to the GPU of their layer than to compute
+/// with them in RAM, where the bus gives this `part` of what it can. `None` where no number is enough, or no experts
+/// are in RAM.
+pub fn streams_from(demand: &Demand, machine: &Machine, placement: &Placement, part: f64) -> Option<u64> {
+    let seconds = |n: u64| {
+        let of_layer = |(place, layer): (&LayerPlace, &Layer)| {
+            let (Device::Gpu(gpu), Some(experts)) = (place.fixed, &layer.experts) else { return [0.0; 2] };
+            let share = f64::from(place.in_ram(experts.n)) / f64::from(experts.n.max(1));
+            let read = share * f64::from(experts.n) * touched(experts.n_used, experts.n, n);
+            let bus = machine.gpus.get(gpu).map_or(0.0, |gpu| gpu.pcie) * part;
+            let computed = share * f64::from(experts.n_used) * n as f64 * experts.each.cpu_prefill;
+            [read * experts.each.bytes as f64 / bus, computed.max(read * experts.each.cpu_decode)]
+        };
+        let layers = placement.layers.iter().zip(&demand.layers).map(of_layer);
+        layers.fold([0.0, 0.0], |[a, b], [sent, computed]| [a + sent, b + computed])
+    };
+    let is_faster = |n: &u64| {
+        let [sent, computed] = seconds(*n);
+        sent < computed
+    };
+    (LEAST_STREAMED..MOST_STREAMED).step_by(LEAST_STREAMED as usize).find(is_faster)
+}
+
+/// Fewer tokens are not sent for.
+const LEAST_STREAMED: u64 = 32;
+/// More are not computed at once.
+const MOST_STREAMED: u64 = 1 << 16;
+
 /// The part of all experts that `n_tokens` tokens use, if they choose evenly.
 fn touched(n_used: u32, n: u32, n_tokens: u64) -> f64 {
     1.0 - (1.0 - f64::from(n_used) / f64::from(n.max(1))).powf(n_tokens as f64)

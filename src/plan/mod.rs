@@ -121,7 +121,7 @@ impl Plan {
             devices: devices(&demand, machine, &placement),
             generation: generation.to_vec(),
             prompts: prompts.collect(),
-            gpus_are_hypothetical: !machine.gpus.is_empty(),
+            gpus_are_hypothetical: !machine.gpus.is_empty() && !machine.gpus_are_here,
             fits: missing == 0,
             missing,
             largest_context: largest_context(outline, machine, options),

@@ -13,6 +13,8 @@
 mod cpu;
 #[path = "build/cuda.rs"]
 mod cuda;
+#[path = "build/cuda_library.rs"]
+mod cuda_library;
 #[path = "build/sources.rs"]
 mod sources;
 
@@ -44,6 +46,10 @@ fn build() -> Result<(), String> {
     }
     let with_cuda = std::env::var_os("CARGO_FEATURE_CUDA").is_some();
     println!("cargo:rustc-env=GGML_SYS_VERSION={}", sources.version);
+    if !with_cuda {
+        println!("cargo:rustc-env=GGML_SYS_CUDA_ARCHS=");
+        println!("cargo:rustc-env=GGML_SYS_CUDA_VERSION=");
+    }
 
     write_version_header(&sources)?;
     compile_base(&sources);

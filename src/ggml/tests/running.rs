@@ -377,3 +377,44 @@ fn tensors_of_a_file_stay_in_it_or_are_copied() {
         assert_eq!(out[..], bytes(&[1.0, 2.0, 3.0, 4.0]));
     }
 }
+
+/// Plans of the scheduler are made for as many nodes, whatever these need of each other: an output that is kept in
+/// one graph must not be overwritten because another of as many nodes did without.
+#[test]
+fn graphs_of_a_scheduler_have_plans_of_their_own() {
+    let chain = |kept: bool| {
+        graph(vec![], |b| {
+            let (x, a) = b.input("x", TensorType::F32, ne([64]))?;
+            let first = b.scale_bias(a, 2.0, 0.0)?;
+            let early = if kept { Some(b.output(first)?) } else { None };
+            let mut last = first;
+            for _ in 0..6 {
+                // Sums, so that the results cannot lie where what they are made of does.
+                last = b.add(b.sum_rows(b.repeat(last, ne([64]))?)?, b.sum_rows(last)?)?;
+                last = b.repeat(last, ne([64]))?;
+            }
+            Ok((x, early, b.output(last)?))
+        })
+        .unwrap()
+    };
+    let run = |cpu: &mut Cpu, kept: bool| {
+        let (graph, (x, early, last)) = chain(kept);
+        cpu.load(graph).unwrap();
+        cpu.write(x, &[0.01f32; 64]).unwrap();
+        cpu.run().unwrap();
+        let (mut first, mut values) = (Vec::<f32>::new(), Vec::<f32>::new());
+        if let Some(early) = early {
+            cpu.read(early, &mut first).unwrap();
+        }
+        cpu.read(last, &mut values).unwrap();
+        (first, values)
+    };
+    let mut alone = Cpu::new(1, false).unwrap();
+    let mut scheduled = Cpu::scheduled(1);
+    for kept in [false, true, false, true] {
+        let (first, last) = run(&mut scheduled, kept);
+        assert_eq!((&first, &last), (&run(&mut alone, kept).0, &run(&mut alone, kept).1));
+        assert!(!kept || first == [0.02; 64], "{first:?}");
+        assert_eq!(scheduled.n_pieces(), 1);
+    }
+}

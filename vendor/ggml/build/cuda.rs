@@ -3,10 +3,16 @@
 //! Environment:
 //! - `CUDA_HOME` or `CUDA_PATH`: the toolkit; else the one whose `nvcc` is on the `PATH`;
 //! - `CUDAARCHS`: the architectures, as CMake spells them (`90`, `80-virtual;86-real;120a-real`);
-//!   else those of the GPUs in this machine, as `nvidia-smi` gives them; else `DEFAULT_ARCHS`.
+//!   else those of the GPUs in this machine, as `nvidia-smi` gives them; else `DEFAULT_ARCHS`;
+//! - `GGML_CUDA_LIB_DIR`: a folder with what such a build made before, and nothing is compiled by nvcc:
+//!   see `build/cuda_library.rs`.
 //!
 //! A finished object is kept, so a build that was interrupted goes on where it stopped.
+//!
+//! The program starts where there is no driver and no CUDA: the runtime is linked statically and opens the
+//! driver by itself, and cuBLAS is opened by `src/cublas.c` when it is needed.
 
+use crate::cuda_library::Library;
 use crate::{files_in, sources::Sources};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,11 +26,32 @@ const FATTN_TYPES: [&str; 7] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "bf16", 
 const FATTN_PAIRS: [&str; 4] = ["q4_0-q4_0", "q8_0-q8_0", "f16-f16", "bf16-bf16"];
 
 pub fn compile(sources: &Sources) -> Result<(), String> {
-    for name in ["CUDA_HOME", "CUDA_PATH", "CUDAARCHS", "PATH"] {
+    for name in ["CUDA_HOME", "CUDA_PATH", "CUDAARCHS", "GGML_CUDA_LIB_DIR", "PATH"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
+    let library = match std::env::var_os("GGML_CUDA_LIB_DIR") {
+        Some(dir) => Library::take(Path::new(&dir), sources)?,
+        None => compile_library(sources)?,
+    };
+    println!("cargo:rustc-env=GGML_SYS_CUDA_ARCHS={}", library.archs);
+    let (major, minor) = library.cuda;
+    println!("cargo:rustc-env=GGML_SYS_CUDA_VERSION={major}.{minor}");
+    println!("cargo:rerun-if-changed=src/cublas.c");
+    let version = major.to_string();
+    sources.c().file("src/cublas.c").define("CUDA_VERSION_MAJOR", version.as_str()).compile("ggml-cublas");
+    for lib_dir in &library.lib_dirs {
+        println!("cargo:rustc-link-search=native={}", lib_dir.display());
+    }
+    for lib in ["static=cudart_static", "dl", "rt", "pthread"] {
+        println!("cargo:rustc-link-lib={lib}");
+    }
+    Ok(())
+}
+
+fn compile_library(sources: &Sources) -> Result<Library, String> {
     let toolkit = Toolkit::find()?;
-    let flags = flags(sources, &toolkit)?;
+    let archs = architectures();
+    let flags = flags(sources, &toolkit, &archs)?;
     let files = source_files(sources)?;
 
     let dir = sources.out_dir.join(format!("cuda-{:016x}", fingerprint(&flags, &toolkit)));
@@ -33,13 +60,9 @@ pub fn compile(sources: &Sources) -> Result<(), String> {
 
     let mut archive = cc::Build::new();
     archive.objects(objects).cpp(true).compile("ggml-cuda");
-    for lib_dir in toolkit.lib_dirs() {
-        println!("cargo:rustc-link-search=native={}", lib_dir.display());
-    }
-    for lib in ["static=cudart_static", "cublas", "dl", "rt", "pthread"] {
-        println!("cargo:rustc-link-lib={lib}");
-    }
-    Ok(())
+    let library = Library { cuda: toolkit.version, archs: archs.join(";"), lib_dirs: toolkit.lib_dirs() };
+    library.describe(sources)?;
+    Ok(library)
 }
 
 struct Toolkit {
@@ -86,7 +109,7 @@ impl Toolkit {
     }
 }
 
-fn flags(sources: &Sources, toolkit: &Toolkit) -> Result<Vec<String>, String> {
+fn flags(sources: &Sources, toolkit: &Toolkit, archs: &[String]) -> Result<Vec<String>, String> {
     let mut flags: Vec<String> =
         ["-O3", "-std=c++17", "-use_fast_math", "-extended-lambda", "-Xcompiler=-fPIC", "-w"].map(str::to_owned).into();
     if toolkit.version >= (12, 8) {
@@ -105,8 +128,8 @@ fn flags(sources: &Sources, toolkit: &Toolkit) -> Result<Vec<String>, String> {
         }
     }
     flags.extend(sources.include_dirs().iter().map(|dir| format!("-I{}", dir.display())));
-    for arch in architectures() {
-        flags.extend(gencode(&arch, toolkit)?);
+    for arch in archs {
+        flags.extend(gencode(arch, toolkit)?);
     }
     Ok(flags)
 }

@@ -1,0 +1,111 @@
+//! The same logits, wherever a model's tensors lie: on the CPU, on a GPU, or experts here and the rest there. Needs a
+//! GPU that the program computes on, and says so where there is none.
+
+mod support;
+
+use cachalot::ggml::Gpu;
+use cachalot::gguf::{Gguf, Split, TensorType};
+use cachalot::graph::{CacheType, Devices, Forward, Options, Seq, Streams, Token};
+use cachalot::placement::{Device, LayerPlace, Placement};
+use half::f16;
+use std::path::Path;
+use std::sync::Arc;
+use support::models::{Dims, tensors, writer};
+use support::parity::{distance, row};
+
+/// DeepSeek's sizes of heads, for which GPUs have flash attention, and little else.
+const HEADS: Dims = Dims {
+    name: "heads",
+    layers: 3,
+    dense_layers: 1,
+    width: 256,
+    heads: 16,
+    q_rank: 128,
+    kv_rank: 512,
+    nope: 128,
+    rope: 64,
+    value: 128,
+    dense_ff: 512,
+    expert_ff: 256,
+    experts: 8,
+    experts_used: 2,
+    tokens: 320,
+    merges: 2,
+    ty: |_| TensorType::F16,
+};
+
+/// From −1 to 1, the same at each run.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
+
+fn write(path: &Path) {
+    let mut out = writer(&HEADS).create(path, Split::None).unwrap();
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    for (name, ty, dims) in tensors(&HEADS) {
+        // Sums over a row stay of the size of what is summed.
+        let scale = if name == "token_embd.weight" { 1.0 } else { (3.0 / dims[0] as f32).sqrt() };
+        let mut value = || match name.contains("norm") {
+            true => 1.0 + 0.1 * noise.next(),
+            false => scale * noise.next(),
+        };
+        let n = dims.iter().product::<u64>();
+        let data: Vec<u8> = match ty {
+            TensorType::F16 => (0..n).flat_map(|_| f16::from_f32(value()).to_le_bytes()).collect(),
+            _ => (0..n).flat_map(|_| value().to_le_bytes()).collect(),
+        };
+        out.write(&name, &data).unwrap();
+    }
+    out.finish().unwrap();
+}
+
+fn logits(gguf: &Arc<Gguf>, options: Options, ids: &[u32]) -> Vec<f32> {
+    let mut forward = Forward::load(gguf, options).unwrap();
+    let mut logits = Vec::new();
+    let at =
+        |position: usize| Token { id: ids[position], seq: Seq::FIRST, position: position as i32, wants_logits: true };
+    // A prompt in two steps, and tokens one by one behind it.
+    let all: Vec<Token> = (0..ids.len()).map(at).collect();
+    let (prompt, single) = all.split_at(300);
+    for step in [&prompt[..256], &prompt[256..]].into_iter().chain(single.chunks(1)) {
+        forward.step(step, &mut logits).unwrap();
+    }
+    logits
+}
+
+#[test]
+fn logits_are_the_same_wherever_tensors_lie() {
+    let gpus = match Gpu::all() {
+        Ok(gpus) => gpus,
+        Err(why) => return eprintln!("not tried: {why}"),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("heads.gguf");
+    write(&path);
+    let gguf = Arc::new(Gguf::open(&path).unwrap());
+    let mut noise = Noise(7);
+    let ids: Vec<u32> = (0..316).map(|_| ((noise.next() + 1.0) * 159.0) as u32).collect();
+    for cache_type in [CacheType::F16, CacheType::Q8_0] {
+        let options = |devices| Options { n_batch: 256, cache_type, devices, ..Options::new(512, 2) };
+        let expected = logits(&gguf, options(Devices::default()), &ids);
+        for (experts, from) in [(8, None), (0, None), (0, Some(32))] {
+            let layer = LayerPlace { fixed: Device::Gpu(0), experts: vec![experts] };
+            let placement = Placement { head: Device::Gpu(0), layers: vec![layer; HEADS.layers as usize] };
+            let streams = Streams { pinned: from, pageable: from };
+            let devices = Devices::new(gpus.clone(), placement, streams, true);
+            let found = logits(&gguf, options(devices), &ids);
+            let n_vocab = HEADS.tokens;
+            let apart = |n: &usize| distance(row(&found, n_vocab, *n), row(&expected, n_vocab, *n)) > 5e-3;
+            // A choice among experts that is close tips with the last digits.
+            let n_apart = (0..ids.len()).filter(apart).count();
+            assert!(n_apart * 20 < ids.len(), "{cache_type:?}, {experts} experts, sent {from:?}: {n_apart} rows apart");
+        }
+    }
+}
