@@ -134,7 +134,7 @@ fn first_token(path: &Path, loading: Loading) -> f64 {
     let generation = engine.generate(Request { prompt, max_tokens: Some(1), ..Request::default() }).expect("a prompt");
     loop {
         match generation.next_event() {
-            Event::Prompt(_) | Event::Piece(_) => {}
+            Event::Prompt(_) | Event::Token(_) | Event::Piece(_) => {}
             Event::Finished(_) => return start.elapsed().as_secs_f64(),
             Event::Failed(failure) => panic!("{failure}"),
         }

@@ -11,6 +11,7 @@ use crate::model;
 use crate::placement::CannotPlace;
 use crate::plan::SubjectError;
 use crate::quantize;
+use crate::server::ServeError;
 use crate::session::StoreError;
 use crate::tokenizer;
 
@@ -92,6 +93,13 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             engine::Refused::PromptTooLong { .. } => Exit::ContextFull,
             engine::Refused::Gone => Exit::Internal,
             _ => Exit::Usage,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<ServeError>() {
+        return Some(match error {
+            ServeError::Open { .. } | ServeError::Host { .. } | ServeError::Origin(_) => Exit::Usage,
+            ServeError::Tls { .. } => Exit::NotFound,
+            ServeError::Listen { .. } | ServeError::Runtime(_) => Exit::Failed,
         });
     }
     if cause.is::<engine::Gone>() {

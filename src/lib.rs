@@ -5,6 +5,8 @@
 //! - `cli`: flags to commands, one file a command; output discipline.
 //! - `catalog`: the models of `models.toml`, and their files: from the hub to the disk.
 //! - `engine`: a loaded model that answers: the token loop, sampler, stop rules.
+//! - `asking`: what is the same of every question to an open model: the frame of its conversations, how its tokens are
+//!   picked, what its answer must look like.
 //! - `chat`: conversations to prompts and generated text to answers; one file a template family.
 //! - `experts`: the CPU's kernels: the routed experts and the matrices beside them, in the file's own layout.
 //! - `graph`: the deepseek2 forward pass as ggml graphs: attention, experts, router, cache.
@@ -14,6 +16,7 @@
 //! - `quality`: how well a text is predicted: perplexity, divergence, saved predictions; numbers only.
 //! - `model`: what a GGUF file means: configuration and weights, tensor classes, the report of `inspect`.
 //! - `quantize`: which tensor of a quantised file is stored in which type, and how much its columns matter.
+//! - `server`: a model that answers over HTTP, in the protocols that other programs speak.
 //! - `session`: chats that are kept, as trees of turns, and what is cached of them; numbers and files only.
 //! - `synth`: files of random weights with real layer shapes, to measure speed on.
 //! - `tokenizer`: text to tokens and back, by the vocabulary in the file.
@@ -23,12 +26,13 @@
 //! - `exit`: the exit codes, and which error means which; `last_words`: what is done before the process aborts;
 //!   `text`: file text made fit for a terminal; `files`: files that are replaced whole or not at all, and locks.
 //!
-//! Dependencies only fall: `cli` → `plan`, `engine`, `session`, `chat`, `catalog`; `plan` → `machine`, `synth`,
+//! Dependencies only fall: `cli` → `plan`, `server`, `session`, `asking`; `server` → `asking` → `engine`, `chat`, `catalog`; `plan` → `machine`, `synth`,
 //! `catalog`; `machine` → `engine`, `placement`; `engine` → `graph`, `tokenizer`; `session` → `chat` → `tokenizer` →
 //! `gguf`; `catalog` → `gguf`; `graph`, `synth` → `quantize`, `model` → `gguf`, `ggml` → `ggml-sys`; `engine`, `machine`,
 //! `graph` → `experts` → `ggml`; `engine`, `graph` → `placement`, which needs nothing. `cli` names no type of `gguf` or `ggml`. `unsafe` is allowed
 //! in `ggml`, `experts` and the mapping of files, nowhere else.
 
+pub mod asking;
 pub mod catalog;
 pub mod chat;
 pub mod cli;
@@ -46,6 +50,7 @@ pub mod placement;
 pub mod plan;
 pub mod quality;
 pub mod quantize;
+pub mod server;
 pub mod session;
 pub mod synth;
 pub mod terminal;

@@ -77,7 +77,7 @@ fn answer(engine: &Engine, request: Request) -> (String, FinishReason, bool) {
     let mut text = String::new();
     loop {
         match generation.next_event() {
-            Event::Prompt(_) => {}
+            Event::Prompt(_) | Event::Token(_) => {}
             Event::Piece(Piece::Text(part)) => text.push_str(&part),
             Event::Piece(Piece::Control(token)) => panic!("{token} in {text}"),
             Event::Finished(finished) => return (text, finished.reason, finished.is_satisfied.unwrap()),

@@ -14,6 +14,7 @@ use score::Question;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use support::cachalot;
+use support::parity::unpacked;
 
 #[test]
 fn without_a_model_the_demo_answers() {
@@ -61,7 +62,7 @@ fn it_answers_the_held_out_questions() {
 }
 
 /// Of the 250 questions, how many each mix answered when this was written, made from the embedded model with an
-/// importance matrix of `calibration.txt`; on another machine a few answers may tip.
+/// importance matrix of `calibration.txt.xz`; on another machine a few answers may tip.
 const ANSWERED: [(&str, usize); 6] = [
     ("UD-IQ1_S", 238),
     ("UD-IQ1_M", 244),
@@ -77,7 +78,8 @@ const NOISE: usize = 6;
 fn its_mixes_still_answer() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let calibration = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/demo/calibration.txt");
+    let calibration = path("calibration.txt");
+    std::fs::write(&calibration, unpacked("demo/calibration.txt")).unwrap();
     let run = |args: &[&OsStr]| {
         let ended = cachalot(args);
         assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -108,5 +110,5 @@ fn its_mixes_still_answer() {
 }
 
 fn heldout() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/demo/heldout.jsonl")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/demo/heldout.jsonl.xz")
 }

@@ -29,7 +29,7 @@ fn text_of(generation: &cachalot::engine::Generation) -> (String, Result<Finishe
     let mut text = String::new();
     loop {
         match generation.next_event() {
-            Event::Prompt(_) => {}
+            Event::Prompt(_) | Event::Token(_) => {}
             Event::Piece(Piece::Text(part) | Piece::Control(part)) => text.push_str(&part),
             Event::Finished(finished) => return (text, Ok(finished)),
             Event::Failed(failure) => return (text, Err(failure)),
@@ -164,6 +164,65 @@ fn a_cancelled_request_ends_and_the_others_go_on() {
     assert_eq!(text_of(&waits).1.unwrap().usage.generated_tokens, 0);
     drop((a, b));
     assert_eq!(answer(&engine, request(&prompts[1], 60)).0, expected);
+}
+
+/// A prompt of many steps, and a short one behind it: the short one is answered before the long one is read.
+#[test]
+fn a_long_prompt_makes_nobody_wait() {
+    let fixture = fixture("parity/v3.gguf");
+    let engine = open(&fixture, &Options { n_parallel: Some(2), n_batch: Some(16), ..exact() });
+    let long: Vec<u32> = (0..900).map(|n| 3 + n % 700).collect();
+    let (sender, order) = std::sync::mpsc::channel();
+    for (name, prompt) in [("long", long), ("short", vec![5, 6, 7])] {
+        let sender = sender.clone();
+        let sink = move |event| match event {
+            Event::Finished(_) => sender.send((name, true)).is_ok(),
+            Event::Prompt(progress) if progress.done == progress.total => sender.send((name, false)).is_ok(),
+            _ => true,
+        };
+        engine.submit(request(&prompt, 4), sink).unwrap();
+    }
+    let order: Vec<_> = order.iter().take(4).collect();
+    assert_eq!(order, [("short", false), ("short", true), ("long", false), ("long", true)]);
+}
+
+/// Two that fit alone and not together: both are answered, and as alone.
+#[test]
+fn where_room_is_short_one_waits_for_the_other() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let options = Options { n_parallel: Some(2), n_ctx: Some(128), ..exact() };
+    let wanted = |prompt: &[u32]| request(prompt, 90);
+    let ended = |(text, finished): (String, Finished)| (text, finished.reason, finished.usage.generated_tokens);
+    let alone: Vec<_> =
+        prompts[..2].iter().map(|prompt| ended(answer(&open(&fixture, &options), wanted(prompt)))).collect();
+    let engine = open(&fixture, &options);
+    let together: Vec<_> = prompts[..2].iter().map(|prompt| engine.generate(wanted(prompt)).unwrap()).collect();
+    for (generation, alone) in together.iter().zip(alone) {
+        let (text, end) = text_of(generation);
+        assert_eq!(ended((text, end.unwrap())), alone);
+    }
+}
+
+#[test]
+fn tokens_come_with_their_probabilities() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let engine = open(&fixture, &exact());
+    let generation = engine.generate(Request { n_logprobs: Some(3), ..request(&prompts[0], 8) }).unwrap();
+    let mut n = 0;
+    loop {
+        match generation.next_event() {
+            Event::Token(scored) => {
+                n += 1;
+                assert_eq!(scored.top.len(), 3);
+                // Greedy: the first is the one that was taken.
+                assert_eq!(scored.top[0], (scored.id, scored.logprob));
+                assert!(scored.logprob < 0.0 && scored.top.is_sorted_by(|a, b| a.1 >= b.1), "{scored:?}");
+            }
+            Event::Finished(_) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(n, 8);
 }
 
 #[test]

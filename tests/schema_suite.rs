@@ -51,7 +51,7 @@ fn answer(engine: &Engine, schema: &Value, seed: u64) -> Result<Option<String>, 
     let mut text = String::new();
     loop {
         match generation.next_event() {
-            Event::Prompt(_) => {}
+            Event::Prompt(_) | Event::Token(_) => {}
             Event::Piece(Piece::Text(part) | Piece::Control(part)) => text.push_str(&part),
             Event::Finished(finished) => return Ok((finished.is_satisfied == Some(true)).then_some(text)),
             Event::Failed(failure) => panic!("{schema}: {failure}: {text}"),

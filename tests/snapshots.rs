@@ -27,7 +27,7 @@ fn end_of(generation: &cachalot::engine::Generation) -> (String, Finished) {
     let mut text = String::new();
     loop {
         match generation.next_event() {
-            Event::Prompt(_) => {}
+            Event::Prompt(_) | Event::Token(_) => {}
             Event::Piece(Piece::Text(part) | Piece::Control(part)) => text.push_str(&part),
             Event::Finished(finished) => return (text, finished),
             Event::Failed(failure) => panic!("{failure}"),

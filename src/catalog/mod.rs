@@ -76,6 +76,12 @@ pub fn default_name() -> Option<&'static str> {
     demo::source().map(|_| demo::NAME)
 }
 
+/// What else the catalogue calls the model of this name.
+pub fn names_of(name: &str) -> Vec<String> {
+    let known = Reference::parse(name).ok().flatten().and_then(|reference| reference.model);
+    known.map_or_else(Vec::new, |model| [&[model.name.clone()][..], &model.aliases].concat())
+}
+
 /// The model where none is named; none in a program that was built without the feature `demo`.
 pub fn default_source() -> Option<Source> {
     demo::source()

@@ -29,6 +29,9 @@ pub struct Model {
     pub context: Option<u64>,
     #[serde(default)]
     pub(super) sampling: Sampling,
+    /// Temperatures of clients are meant as DeepSeek's API means them.
+    #[serde(default)]
+    pub(super) temperature_map: bool,
     #[serde(default)]
     pub(super) speaks_for_family: bool,
     /// The program carries it.

@@ -12,6 +12,8 @@ pub struct SamplingDefaults {
     pub min_p: f32,
     /// The model that these are meant for; none for those that suit no model in particular.
     pub model: Option<&'static str>,
+    /// Whether DeepSeek's API, and so its clients, mean another temperature than the model: 1 there is 0.3 here.
+    pub temperature_map: bool,
     /// Who recommends them.
     pub sources: Vec<&'static str>,
 }
@@ -27,7 +29,9 @@ pub fn sampling_for(name: Option<&str>, family: &str) -> SamplingDefaults {
     let speaks = |model: &&Model| model.speaks_for_family && model.family() == family;
     let named = name.and_then(spoken_of).filter(known);
     match named.or_else(|| models_or_own().iter().find(speaks)) {
-        Some(Model { title, sampling, .. }) => defaults(&sampling.by(), Some(title)),
+        Some(Model { title, sampling, temperature_map, .. }) => {
+            SamplingDefaults { temperature_map: *temperature_map, ..defaults(&sampling.by(), Some(title)) }
+        }
         None => defaults(&[unknown()], None),
     }
 }
@@ -39,6 +43,7 @@ fn defaults(by: &[&'static Recommended], model: Option<&'static str>) -> Samplin
         top_p: by.iter().find_map(|by| by.top_p).unwrap_or(1.0),
         min_p: by.iter().find_map(|by| by.min_p).unwrap_or(0.0),
         model,
+        temperature_map: false,
         sources: by.iter().map(|by| by.source.as_str()).collect(),
     }
 }

@@ -3,7 +3,9 @@
 //! Owns the list of families and the reasons for choosing one. Knows no GGUF: it is given plain
 //! text, and what each family writes is in the family's own file.
 
-use super::prompt::{THINK, USER};
+use super::message::Tool;
+use super::prompt::{Prompt, THINK, USER};
+use super::tools::{CallRest, Form};
 use crate::text::name_words;
 use std::fmt;
 use std::str::FromStr;
@@ -88,6 +90,17 @@ impl Family {
             Family::V31 => Thinking::OnRequest,
             Family::V2 | Family::V3 | Family::Base => Thinking::Never,
         }
+    }
+
+    /// Lets the answer to a prompt be the call of one of these tools, and says what of it is left to the model. `None`
+    /// where the family has no form for calls, or there is no tool.
+    pub fn begin_call(self, prompt: &mut Prompt, tools: &[&Tool]) -> Option<CallRest> {
+        let form = match self {
+            Family::V3 | Family::R1 => Form::Fenced,
+            Family::V31 => Form::Bare,
+            Family::V2 | Family::Base => return None,
+        };
+        (!tools.is_empty()).then(|| form.begin_call(prompt, tools))
     }
 
     /// The family that the facts speak for.

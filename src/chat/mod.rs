@@ -48,3 +48,4 @@ pub use message::{Assistant, Conversation, Message, MessageError, Tool, ToolCall
 pub use parse::{Answer, Event, Expects, Parser, Piece};
 pub use prompt::{Prompt, completion, fim};
 pub use template::{Ending, Options, TemplateError};
+pub use tools::CallRest;

@@ -3,7 +3,7 @@
 //! Owns the one rule that keeps text and control tokens apart: [`Prompt::control`] takes what a
 //! template wrote, [`Prompt::text`] everything else. Knows no family.
 
-use super::parse::{Expects, Parser};
+use super::parse::{Expects, Parser, Piece};
 use crate::tokenizer::Segment;
 pub(super) use crate::tokenizer::{BOS, EOS};
 use std::borrow::Cow;
@@ -20,6 +20,8 @@ pub(super) const THINK_END: &str = "</think>";
 pub struct Prompt {
     segments: Vec<Segment>,
     expects: Expects,
+    /// What of the segments is the beginning of the answer: its parser is to see it.
+    n_opening: usize,
 }
 
 impl Prompt {
@@ -70,7 +72,25 @@ impl Prompt {
 
     /// Reads the answer to this prompt.
     pub fn parser(&self) -> Parser {
-        Parser::new(self.expects)
+        let mut parser = Parser::new(self.expects);
+        for segment in self.segments.iter().skip(self.segments.len() - self.n_opening) {
+            // A call that is not whole: nothing comes of it yet.
+            parser.push(match segment {
+                Segment::Control(token) => Piece::Control(token),
+                Segment::Content(text) => Piece::Text(text),
+            });
+        }
+        parser
+    }
+
+    /// Begins the answer, whose reasoning is over before it begins.
+    pub(super) fn open_answer(&mut self, opening: Vec<Segment>) {
+        if matches!(self.expects, Expects::Reasoning | Expects::MoreReasoning) {
+            self.control(THINK_END);
+        }
+        self.expects = Expects::Answer;
+        self.n_opening = opening.len();
+        self.segments.extend(opening);
     }
 
     /// The tag that ends the reasoning with which every answer to this prompt begins.

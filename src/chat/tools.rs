@@ -6,6 +6,8 @@
 
 use super::message::{Tool, ToolCall, json_text};
 use super::prompt::Prompt;
+use crate::tokenizer::Segment;
+use serde_json::Value;
 
 pub(super) const CALLS_BEGIN: &str = "<｜tool▁calls▁begin｜>";
 pub(super) const CALLS_END: &str = "<｜tool▁calls▁end｜>";
@@ -16,6 +18,24 @@ const OUTPUTS_BEGIN: &str = "<｜tool▁outputs▁begin｜>";
 const OUTPUTS_END: &str = "<｜tool▁outputs▁end｜>";
 const OUTPUT_BEGIN: &str = "<｜tool▁output▁begin｜>";
 const OUTPUT_END: &str = "<｜tool▁output▁end｜>";
+
+/// What is left to the model of a call that was begun for it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallRest {
+    /// JSON by this schema.
+    Arguments(Value),
+    /// One of these texts, and behind it JSON by its schema.
+    NameAndArguments(Vec<(String, Value)>),
+}
+
+/// Arguments are an object, also where a schema does not say so.
+fn object(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    if let Value::Object(fields) = &mut schema {
+        fields.entry("type").or_insert_with(|| "object".into());
+    }
+    schema
+}
 
 /// How a family writes tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +82,38 @@ impl Form {
             prompt.control(CALL_END);
         }
         prompt.control(CALLS_END);
+    }
+
+    /// Begins a call of one of the tools; the model writes the rest of it.
+    pub(super) fn begin_call(self, prompt: &mut Prompt, tools: &[&Tool]) -> CallRest {
+        let control = |token: &'static str| Segment::Control(token.into());
+        let text = |text: &str| Segment::Content(text.to_owned());
+        let mut opening = vec![control(CALLS_BEGIN), control(CALL_BEGIN)];
+        if self == Form::Fenced {
+            opening.extend([text("function"), control(SEP)]);
+        }
+        let head = |tool: &Tool| match self {
+            Form::Fenced => format!("{}\n```json\n", tool.name),
+            Form::Bare => tool.name.clone(),
+        };
+        let rest = match (tools, self) {
+            ([tool], form) => {
+                opening.push(text(&head(tool)));
+                if form == Form::Bare {
+                    opening.push(control(SEP));
+                }
+                CallRest::Arguments(object(&tool.parameters))
+            }
+            // Behind a name that is still open no marker can be put: the arguments follow it on a line of their own.
+            (tools, form) => {
+                let end = if form == Form::Bare { "\n" } else { "" };
+                CallRest::NameAndArguments(
+                    tools.iter().map(|tool| (head(tool) + end, object(&tool.parameters))).collect(),
+                )
+            }
+        };
+        prompt.open_answer(opening);
+        rest
     }
 
     /// One result; `first` of those that follow the same calls.
@@ -134,6 +186,7 @@ fn bare_definitions(prompt: &mut Prompt, tools: &[Tool]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::{Event, Expects, Piece};
     use serde_json::json;
 
     fn tool() -> Tool {
@@ -154,6 +207,33 @@ mod tests {
              After the last call, print <｜tool▁calls▁end｜> and wait for the results."
         );
         assert_eq!(prompt.to_text(), expected);
+    }
+
+    /// What a grammar lets the model write behind what was begun is a call again.
+    #[test]
+    fn a_call_that_was_begun_is_read() {
+        let schema = json!({"properties": {"a": {"type": "integer"}}});
+        let tools = ["f", "g"]
+            .map(|name| serde_json::from_value::<Tool>(json!({"name": name, "parameters": schema.clone()})).unwrap());
+        let expected = vec![Event::ToolCall { name: "g".into(), arguments: r#"{"a": 1}"#.into() }];
+        for form in [Form::Fenced, Form::Bare] {
+            let mut prompt = Prompt::default();
+            prompt.expect(Expects::Reasoning);
+            let CallRest::Arguments(rest) = form.begin_call(&mut prompt, &[&tools[1]]) else { panic!("{form:?}") };
+            assert_eq!(rest["type"], "object");
+            assert!(prompt.to_text().starts_with("</think><｜tool▁calls▁begin｜>"), "{}", prompt.to_text());
+            let read = |prompt: &Prompt, text: &str| {
+                let mut parser = prompt.parser();
+                let mut events = parser.push(Piece::Text(text));
+                events.extend(parser.finish());
+                events
+            };
+            assert_eq!(read(&prompt, r#"{"a": 1}"#), expected);
+            let mut prompt = Prompt::default();
+            let rest = form.begin_call(&mut prompt, &[&tools[0], &tools[1]]);
+            let CallRest::NameAndArguments(rest) = rest else { panic!("{form:?}") };
+            assert_eq!(read(&prompt, &format!(r#"{}{{"a": 1}}"#, rest[1].0)), expected);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! whether anything else is said.
 
 use super::generate::summary;
-use super::model::{ModelOptions, remarks};
+use super::model::{AttachOption, ModelOptions, remarks};
 use super::output::message;
 use super::sampling::SamplingOptions;
 use super::size::at_least_one;
@@ -29,12 +29,18 @@ pub(super) struct AnswerOptions {
     sampling: SamplingOptions,
     #[command(flatten)]
     options: ModelOptions,
+    #[command(flatten)]
+    attach: AttachOption,
 }
 
 impl AnswerOptions {
     /// Opens the model, and says what of it may surprise.
     pub(super) fn open(&self) -> anyhow::Result<Engine> {
-        let engine = self.options.open(self.model.as_deref(), self.quiet)?;
+        let model = self.model.as_deref();
+        let engine = match self.options.attach(model, &self.attach)? {
+            Some(engine) => engine,
+            None => self.options.open(model, self.quiet)?,
+        };
         if !self.quiet {
             remarks(&engine);
         }
@@ -49,6 +55,7 @@ impl AnswerOptions {
             max_tokens: self.n_predict,
             stop: self.stop.clone(),
             constraint: None,
+            n_logprobs: None,
         })
     }
 

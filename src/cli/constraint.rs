@@ -1,7 +1,6 @@
 //! What the answer must look like, as it is asked for on the command line.
 
 use super::schema_place::place;
-use crate::chat::Prompt;
 use crate::engine::{Constraint, ConstraintError, Engine, Grammar, Refused, Request};
 use crate::exit::BadInput;
 use crate::text::Escaped;
@@ -59,10 +58,4 @@ pub(super) fn explain(refused: Refused, engine: &Engine, request: &Request) -> a
         place => Escaped(&place).to_string(),
     };
     BadInput::Argument(format!("the JSON schema cannot be used, for what is at {place}: {why}")).into()
-}
-
-/// A grammar for the answer to a prompt: where the model reasons first, for what comes after that.
-pub(super) fn constraint(grammar: Grammar, engine: &Engine, prompt: &Prompt) -> Constraint {
-    let after = prompt.reasoning_ends_with().and_then(|text| engine.tokenizer().special(text).ok());
-    Constraint { grammar, after }
 }

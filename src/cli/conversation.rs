@@ -1,8 +1,9 @@
 //! From an open model to the frame of its conversations.
 
 use super::attachments::Attachments;
+pub(super) use crate::asking::family;
 use crate::chat::official;
-use crate::chat::{Conversation, Facts, Family, Message, Prompt};
+use crate::chat::{Conversation, Message, Prompt};
 use crate::engine::Engine;
 use crate::exit::BadInput;
 
@@ -28,17 +29,6 @@ impl SystemOptions {
 pub(super) fn question(system: Option<Message>, attachments: &Attachments, question: &str) -> Conversation {
     let user = Message::User(attachments.frame(question));
     Conversation::new(system.into_iter().chain([user]).collect())
-}
-
-/// The family in whose frame the model converses, by its file.
-pub(super) fn family(engine: &Engine) -> Family {
-    let (info, tokenizer) = (engine.info(), engine.tokenizer());
-    let ids = 0..u32::try_from(tokenizer.n_tokens()).unwrap_or(u32::MAX);
-    let tokens = ids.filter_map(|id| tokenizer.token(id).ok());
-    let special: Vec<&str> =
-        tokens.filter(|token| token.kind.is_special()).filter_map(|token| str::from_utf8(token.bytes).ok()).collect();
-    let template = info.chat_template.as_deref();
-    Family::detect(&Facts { template, special_tokens: &special, name: info.name.as_deref() }).family
 }
 
 /// A prompt's tokens, by the model's vocabulary; `remedy` says what to do where it lacks one.

@@ -5,9 +5,9 @@ use super::conversation::encode;
 use super::generate::{generate, verdict};
 use super::input::Input;
 use super::output::FileText;
+use crate::asking::without_control;
 use crate::chat::{self, Event};
-use crate::engine::sampler::SamplerParams;
-use crate::engine::{Engine, Request};
+use crate::engine::Request;
 use crate::exit::{BadInput, Unwritable};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -61,16 +61,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let finished = generated?;
     args.answer.summarise(&finished);
     verdict(&engine, &finished)
-}
-
-/// The middle is text: of the control tokens, the model may only take those that end it.
-fn without_control(mut params: SamplerParams, engine: &Engine) -> SamplerParams {
-    let tokenizer = engine.tokenizer();
-    let ids = 0..u32::try_from(tokenizer.n_tokens()).unwrap_or(u32::MAX);
-    let is_special = |id: &u32| tokenizer.token(*id).is_ok_and(|token| token.kind.is_special());
-    let barred = ids.filter(|id| is_special(id) && !tokenizer.ends_answer(*id));
-    params.logit_bias.extend(barred.map(|id| (id, f32::NEG_INFINITY)));
-    params
 }
 
 /// Text that was typed, or is in a file.

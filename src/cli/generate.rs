@@ -39,6 +39,7 @@ pub(super) fn generate(
                 return Err(Unwritable(io::ErrorKind::BrokenPipe.into()).into());
             }
             Event::Prompt(done) => status.show(done),
+            Event::Token(_) => {}
             Event::Piece(piece) => {
                 status.clear();
                 take(parser.push(match &piece {

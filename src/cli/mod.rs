@@ -40,6 +40,7 @@ mod rm;
 mod run;
 mod sampling;
 mod schema_place;
+mod serve;
 mod sessions;
 mod settings;
 mod size;
@@ -75,6 +76,7 @@ enum Command {
     Chat(chat::Args),
     Run(run::Args),
     Fim(fim::Args),
+    Serve(serve::Args),
     Pull(pull::Args),
     List(list::Args),
     Verify(verify::Args),
@@ -203,6 +205,7 @@ impl Command {
         match self {
             Command::Run(args) => args.answer.quiet,
             Command::Fim(args) => args.answer.quiet,
+            Command::Serve(args) => args.quiet,
             _ => false,
         }
     }
@@ -214,6 +217,7 @@ fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
         Command::Chat(args) => chat::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Fim(args) => fim::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::List(args) => list::run(&args, settings),
         Command::Use(args) => use_model::run(&args, &self::command()),
         Command::Config(args) => config::run(&args, &self::command()),

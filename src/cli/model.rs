@@ -21,6 +21,14 @@ pub(super) struct ModelOptions {
     compute: ComputeOptions,
 }
 
+/// Whether a model that a server of this user has open is used there.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct AttachOption {
+    /// Open the model here, also where `cachalot serve` has it open already
+    #[arg(long)]
+    no_attach: bool,
+}
+
 /// All but the size of the context.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ComputeOptions {
@@ -79,6 +87,18 @@ impl ModelOptions {
         self.compute.engine_options(self.context)
     }
 
+    /// The model as a server of this user has it open, if one has.
+    pub(super) fn attach(&self, model: Option<&Path>, attach: &AttachOption) -> anyhow::Result<Option<Engine>> {
+        if attach.no_attach {
+            return Ok(None);
+        }
+        let attached = Engine::attach(source(model)?, &self.engine_options())?;
+        if attached.is_some() && self.is_verbose() {
+            message("the model is open in a server, which answers; --no-attach opens it here");
+        }
+        Ok(attached)
+    }
+
     /// Opens the model that is named, or the one that is used where none is.
     pub(super) fn open(&self, model: Option<&Path>, is_quiet: bool) -> anyhow::Result<Engine> {
         let source = source(model)?;
@@ -93,6 +113,17 @@ impl ModelOptions {
     /// The same for who shows how far it is in a way of their own, and what there is to [`remark`](Self::remark).
     pub(super) fn open_watched(&self, model: Option<&Path>, watch: engine::Watch<'_>) -> anyhow::Result<Engine> {
         Ok(Engine::open_watched(source(model)?, &self.engine_options(), watch)?)
+    }
+
+    /// The same for a model that computes several requests at the same time.
+    pub(super) fn open_parallel(
+        &self,
+        model: Option<&Path>,
+        n_parallel: usize,
+        watch: engine::Watch<'_>,
+    ) -> anyhow::Result<Engine> {
+        let options = engine::Options { n_parallel: Some(n_parallel), ..self.engine_options() };
+        Ok(Engine::open_watched(source(model)?, &options, watch)?)
     }
 
     pub(super) fn remark(&self, engine: &Engine) {

@@ -1,8 +1,7 @@
 //! The options with which tokens are picked, which several commands have.
 
-use super::conversation::family;
 use super::nearest::nearest;
-use crate::catalog;
+use crate::asking;
 use crate::engine::Engine;
 use crate::engine::sampler::{ParamError, SamplerParams};
 use crate::exit::BadInput;
@@ -30,13 +29,7 @@ pub(super) struct SamplingOptions {
 impl SamplingOptions {
     /// What is recommended for the model, and over it what is asked for.
     pub(super) fn params(&self, engine: &Engine) -> Result<SamplerParams, BadInput> {
-        let recommended = catalog::sampling_for(engine.info().name.as_deref(), family(engine).name());
-        let mut params = SamplerParams {
-            temperature: recommended.temperature,
-            top_p: recommended.top_p,
-            min_p: recommended.min_p,
-            ..SamplerParams::default()
-        };
+        let mut params = asking::recommended(engine);
         for setting in &self.set {
             let fault = |text: String| BadInput::Argument(format!("--set {setting}: {text}"));
             let (key, value) = setting.split_once('=').ok_or_else(|| fault("this is not KEY=VALUE".to_owned()))?;

@@ -291,7 +291,7 @@ pub(super) fn read_text(path: &Path, text: &str, command: &Command) -> Result<Ve
 const PREFIX: &str = "CACHALOT_";
 
 /// Variables that no key has, and that other parts of the program read.
-const OTHER_VARIABLES: [&str; 2] = [catalog::FOLDER_VARIABLE, "CACHALOT_CPU"];
+const OTHER_VARIABLES: [&str; 3] = [catalog::FOLDER_VARIABLE, "CACHALOT_CPU", "CACHALOT_API_KEY"];
 
 /// Says which variables of the environment look as if they were for this program, and are not.
 pub(super) fn unknown_variables() -> Vec<String> {

@@ -12,12 +12,13 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::panic_utils::catch_unwind;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// What the text of an answer must match as a whole.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Grammar {
     /// JSON that the schema allows.
     JsonSchema(Value),
@@ -27,9 +28,11 @@ pub enum Grammar {
     Regex(String),
     /// In llguidance's dialect of Lark.
     Lark(String),
+    /// One of these texts, and behind it JSON that its schema allows.
+    Headed(Vec<(String, Value)>),
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Constraint {
     pub grammar: Grammar,
     /// It begins behind this token, for a model that reasons first.
@@ -61,12 +64,17 @@ impl Grammar {
             Grammar::JsonSchema(_) | Grammar::JsonObject => "the JSON schema",
             Grammar::Regex(_) => "the regular expression",
             Grammar::Lark(_) => "the grammar",
+            Grammar::Headed(_) => "a schema of the parameters",
         }
     }
 
     fn check_length(&self) -> Result<(), ConstraintError> {
         let (bytes, max) = match self {
             Grammar::JsonSchema(schema) => (schema.to_string().len(), Grammar::MAX_SCHEMA_BYTES),
+            Grammar::Headed(choices) => {
+                let bytes = choices.iter().map(|(head, schema)| head.len() + schema.to_string().len()).sum();
+                (bytes, Grammar::MAX_SCHEMA_BYTES)
+            }
             Grammar::JsonObject => (0, Grammar::MAX_SCHEMA_BYTES),
             Grammar::Regex(text) | Grammar::Lark(text) => (text.len(), Grammar::MAX_BYTES),
         };
@@ -82,8 +90,18 @@ impl Grammar {
             Grammar::JsonObject => TopLevelGrammar::from_json_schema(bounded(json!({ "type": "object" }))),
             Grammar::Regex(text) => TopLevelGrammar::from_regex(text),
             Grammar::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+            Grammar::Headed(choices) => TopLevelGrammar::from_lark(headed(choices)),
         }
     }
+}
+
+/// Its strings and its schemas are JSON, which keeps them from being anything else.
+fn headed(choices: &[(String, Value)]) -> String {
+    let rules = choices.iter().enumerate();
+    let rules =
+        rules.map(|(n, (head, schema))| format!("choice{n}: {} %json {}\n", json!(head), bounded(schema.clone())));
+    let names: Vec<String> = (0..choices.len()).map(|n| format!("choice{n}")).collect();
+    format!("start: {}\n{}", names.join(" | "), rules.collect::<String>())
 }
 
 /// Lets white space between values have an end, a space or a line break with its indentation: models that are
@@ -287,6 +305,11 @@ mod tests {
             (Grammar::JsonObject, &["{}", r#"{"x": [1, {}]}"#], &["[]", "1"]),
             (Grammar::Regex("a+b?".into()), &["a", "aab"], &["", "b", "abb"]),
             (Grammar::Lark("start: \"(\" start \")\" | \"x\"".into()), &["x", "((x))"], &["(x", "y"]),
+            (
+                Grammar::Headed(["f\n", "g\"\n"].map(|head| (head.into(), json!({"type": "integer"}))).into()),
+                &["f\n5", "g\"\n-1"],
+                &["f\n", "h\n5", "f\n{}", "f\n5g"],
+            ),
         ] {
             good.iter().for_each(|text| assert!(passes(grammar.clone(), text), "{grammar:?} {text}"));
             bad.iter().for_each(|text| assert!(!passes(grammar.clone(), text), "{grammar:?} {text}"));

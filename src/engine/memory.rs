@@ -8,10 +8,10 @@ use super::available_bytes;
 use crate::gguf::Gguf;
 use crate::graph::{self, CacheType, kernel_scratch_bytes, scratch_bytes};
 use crate::model::Config;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes that a model takes, and bytes that there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// In files; the page cache holds what it has room for.
     pub weights: u64,

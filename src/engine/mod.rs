@@ -4,9 +4,11 @@
 //! it can be cancelled. Several requests are computed together. What is in the cache from earlier requests
 //! is used again where a prompt begins in the same way.
 //!
-//! - `worker`: the token loop; `slots`: which sequence a request gets; `answer`: tokens to text.
+//! - `worker`: the token loop; `slots`: which sequence a request gets, `share`: how much of a step; `answer`: tokens to
+//!   text, `score`: how likely they were.
 //! - `memory`: whether there is room, of what is `available`; `loading`: how weights come into memory.
 //! - `planner`: who decides what goes to GPUs. `snapshot`: what is cached, out of the program and back.
+//! - `attach`: a model that another process has open.
 //! - [`sampler`]: logits to the next token. [`stop`]: when an answer ends because of what it says.
 //! - `constraint`: what an answer must look like, by a schema or a grammar.
 //! - [`bench`]: how fast all that is.
@@ -14,6 +16,7 @@
 //! This room knows no HTTP and no terminal.
 
 mod answer;
+mod attach;
 mod available;
 pub mod bench;
 mod constraint;
@@ -22,6 +25,8 @@ mod memory;
 mod planner;
 mod request;
 pub mod sampler;
+mod score;
+mod share;
 mod slots;
 mod snapshot;
 pub mod stop;
@@ -32,13 +37,14 @@ pub use crate::gguf::Source;
 pub use crate::gguf::read_through;
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Streams, Token};
 pub use crate::model::{Fingerprint, Traffic};
+pub use attach::Hosting;
 pub use available::{MemoryLimit, available_bytes, cgroup_file, memory_limit};
 pub use constraint::{Constraint, ConstraintError, Grammar};
 use loading::Reading;
 pub use loading::{Loading, NotLocked, ReadSoFar, ReadingState, Watch};
 pub use memory::{Memory, NoRoom, NoRoomForWeights};
 pub use planner::{NoPlan, Planned, Planner, Wanted};
-pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Usage};
+pub use request::{Event, Failure, FinishReason, Finished, Piece, Progress, Refused, Request, Scored, Usage};
 pub use snapshot::{Exported, Imported, SnapshotError};
 pub use threads::{logical_cores, physical_cores};
 
@@ -48,9 +54,12 @@ use crate::graph;
 use crate::model::{Config, ConfigError};
 use crate::tokenizer::{self, Tokenizer};
 use answer::AnswerText;
+use attach::Remote;
 use constraint::{Gate, Grammars};
 use sampler::Sampler;
 use std::cell::Cell;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -131,6 +140,43 @@ pub struct Info {
     pub unused_tensors: Vec<String>,
 }
 
+impl Info {
+    /// What the file says alone; the rest is for who opens it to fill in.
+    fn of_file(gguf: &Gguf, source: &Source, fingerprint: Fingerprint) -> Info {
+        let text = |key: &str| gguf.metadata().get::<&str>(key).ok().flatten().map(str::to_owned);
+        Info {
+            isa: Isa::Ggml,
+            fingerprint,
+            path: source.path().to_owned(),
+            first_file: match source {
+                Source::Path(_) => gguf.shards().first().map(|shard| shard.path().to_owned()),
+                Source::Embedded { .. } => None,
+            },
+            name: text("general.name"),
+            chat_template: text("tokenizer.chat_template"),
+            n_ctx: 0,
+            n_ctx_train: 0,
+            n_vocab: 0,
+            n_layer: 0,
+            n_batch: 0,
+            n_threads: 0,
+            cache_type: CacheType::default(),
+            routing: Routing::default(),
+            flash_attention: true,
+            n_bytes: gguf.n_bytes(),
+            memory: Memory { weights: 0, on_gpus: 0, cache: 0, scratch: 0, available: None },
+            loading: Loading::default(),
+            gpus: Vec::new(),
+            uploaded: None,
+            streaming: None,
+            n_pieces: 0,
+            traffic: Traffic::default(),
+            cached_bytes_per_token: 0,
+            unused_tensors: Vec::new(),
+        }
+    }
+}
+
 /// What was copied to GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uploaded {
@@ -173,6 +219,8 @@ pub struct Engine {
     /// Made when the first constraint comes: with a large vocabulary it takes a moment.
     grammars: OnceLock<Result<Grammars, ConstraintError>>,
     reading: Option<Reading>,
+    /// Another process has the model, and computes.
+    remote: Option<Remote>,
 }
 
 impl Engine {
@@ -212,16 +260,7 @@ impl Engine {
         if n_tokens != n_vocab {
             return Err(OpenError::Vocabulary { path: path.to_owned(), n_tokens, n_vocab });
         }
-        let text = |key: &str| gguf.metadata().get::<&str>(key).ok().flatten().map(str::to_owned);
         let info = Info {
-            fingerprint: Fingerprint::of(&gguf),
-            path: path.to_owned(),
-            first_file: match &source {
-                Source::Path(_) => gguf.shards().first().map(|shard| shard.path().to_owned()),
-                Source::Embedded { .. } => None,
-            },
-            name: text("general.name"),
-            chat_template: text("tokenizer.chat_template"),
             n_ctx: forward.options().n_ctx,
             n_ctx_train: forward.config().n_ctx_train,
             n_vocab,
@@ -232,7 +271,6 @@ impl Engine {
             cache_type: forward.options().cache_type,
             routing: forward.options().routing,
             flash_attention: forward.options().flash_attention,
-            n_bytes: gguf.n_bytes(),
             memory,
             loading: options.loading,
             gpus: forward.options().devices.used().iter().map(|gpu| gpu.facts().name.clone()).collect(),
@@ -242,6 +280,7 @@ impl Engine {
             traffic: traffic(&gguf, &forward),
             cached_bytes_per_token: forward.cached_bytes_per_token() as u64,
             unused_tensors: forward.unused_tensors().to_vec(),
+            ..Info::of_file(&gguf, &source, Fingerprint::of(&gguf))
         };
         let (commands, receiver) = mpsc::channel();
         let stop = forward.stop_flag();
@@ -249,7 +288,18 @@ impl Engine {
         let builder = std::thread::Builder::new().name("engine".to_owned());
         let thread = builder.spawn(move || worker.run(&receiver)).map_err(OpenError::Thread)?;
         let commands = Some(commands);
-        Ok(Engine { commands, thread: Some(thread), tokenizer, info, stop, grammars: OnceLock::new(), reading })
+        let (thread, grammars, remote) = (Some(thread), OnceLock::new(), None);
+        Ok(Engine { commands, thread, tokenizer, info, stop, grammars, reading, remote })
+    }
+
+    fn of_remote(remote: Remote, tokenizer: Arc<Tokenizer>, info: Info) -> Engine {
+        let (stop, grammars, remote) = (Arc::default(), OnceLock::new(), Some(remote));
+        Engine { commands: None, thread: None, tokenizer, info, stop, grammars, reading: None, remote }
+    }
+
+    /// Whether another process has the model; what is cached is out of reach then.
+    pub fn is_attached(&self) -> bool {
+        self.remote.is_some()
     }
 
     pub fn info(&self) -> &Info {
@@ -275,11 +325,14 @@ impl Engine {
         let sampler = Sampler::new(&request.sampling, self.info.n_vocab, sampler::spell(self.tokenizer.clone()))?;
         let text = AnswerText::new(StopStrings::new(&request.stop)?);
         let gate = request.constraint.as_ref().map(|constraint| self.gate(constraint)).transpose()?;
+        if let Some(remote) = &self.remote {
+            return remote.submit(&request, sink);
+        }
         let cancelled = Arc::new(AtomicBool::new(false));
         let sink = Box::new(sink);
         let submission = Submission { request, sampler, text, gate, sink, cancelled: cancelled.clone() };
         self.send(Command::Submit(Box::new(submission))).map_err(|Gone| Refused::Gone)?;
-        Ok(Canceller { cancelled, stop: self.stop.clone() })
+        Ok(Canceller { cancelled, stop: self.stop.clone(), remote: None })
     }
 
     /// Submits a request, for one that waits for its events. Dropped, it is cancelled.
@@ -291,7 +344,7 @@ impl Engine {
 
     /// Stops the step that a job computes, which then fails with [`StepError::Stopped`].
     pub fn step_canceller(&self) -> Canceller {
-        Canceller { cancelled: Arc::new(AtomicBool::new(false)), stop: self.stop.clone() }
+        Canceller { cancelled: Arc::new(AtomicBool::new(false)), stop: self.stop.clone(), remote: None }
     }
 
     fn gate(&self, constraint: &Constraint) -> Result<Gate, ConstraintError> {
@@ -405,13 +458,28 @@ pub struct Gone;
 pub struct Canceller {
     cancelled: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+    /// The connection over which it is computed elsewhere.
+    remote: Option<Arc<UnixStream>>,
 }
 
 impl Canceller {
+    fn of_remote(stream: UnixStream) -> Canceller {
+        Canceller { cancelled: Arc::default(), stop: Arc::default(), remote: Some(Arc::new(stream)) }
+    }
+
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
+        self.cancel_after_step();
         // Ends the step under way; requests that are not cancelled have it computed again.
         self.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Cancels it behind the step under way, which others may be part of.
+    pub fn cancel_after_step(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        if let Some(stream) = &self.remote {
+            // One that is closed already is cancelled, or done.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use super::constraint::{Constraint, ConstraintError};
 use super::sampler::{ParamError, SampleError, SamplerParams};
 use super::stop::StopError;
 use crate::graph::{Fault, StepError};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A prompt to be continued.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Request {
     /// Tokens, from the first on: nothing is put before them.
     pub prompt: Vec<u32>,
@@ -18,6 +19,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// What the answer must look like.
     pub constraint: Option<Constraint>,
+    /// Say of each token how likely it was, and which so many were likeliest there.
+    pub n_logprobs: Option<usize>,
 }
 
 /// What happens to a request, in this order: its prompt is computed, pieces come, it ends.
@@ -25,6 +28,8 @@ pub struct Request {
 pub enum Event {
     /// So much of the prompt is computed.
     Prompt(Progress),
+    /// A token was picked, where logprobs are asked for; its pieces come behind it, as far as they are whole.
+    Token(Scored),
     Piece(Piece),
     /// The last event of a request that did not fail.
     Finished(Finished),
@@ -32,7 +37,7 @@ pub enum Event {
     Failed(Failure),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Tokens of the prompt that are computed, those that were cached included.
     pub done: usize,
@@ -41,8 +46,18 @@ pub struct Progress {
     pub total: usize,
 }
 
+/// A token of an answer, and how likely it was by the model alone, before anything was done to its choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    pub id: u32,
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+    /// The likeliest tokens, the first before the others, as many as were asked for.
+    pub top: Vec<(u32, f32)>,
+}
+
 /// A part of the answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Piece {
     /// Whole characters.
     Text(String),
@@ -50,7 +65,7 @@ pub enum Piece {
     Control(String),
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
     pub reason: FinishReason,
     pub usage: Usage,
@@ -60,7 +75,7 @@ pub struct Finished {
     pub is_satisfied: Option<bool>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
     /// The model ended its answer.
     EndOfAnswer,
@@ -74,7 +89,7 @@ pub enum FinishReason {
     Cancelled,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub prompt_tokens: usize,
     /// Of these, tokens that were cached from before.
@@ -99,6 +114,9 @@ pub enum Failure {
     /// No token could go on with an answer that is not whole yet, or the constraint grew too large.
     #[error("the answer cannot be made what it has to be: {0}")]
     Constraint(String),
+    /// In the process that has the model open.
+    #[error("{0}")]
+    Elsewhere(String),
     #[error("the engine ended: an internal error")]
     Gone,
 }

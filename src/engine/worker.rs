@@ -1,13 +1,16 @@
 //! The engine's thread: takes requests, computes steps that hold tokens of all of them, picks tokens.
 //!
-//! One step at a time: a token for each answer that is under way, then as much of waiting prompts as fits.
+//! One step at a time, with tokens of all that is under way: one of each answer, and parts of prompts. Where the
+//! cache has no room for all, the request that came last waits until others are done, and is then computed again.
 //! Nothing else touches the model.
 
 use super::answer::AnswerText;
 use super::constraint::Gate;
 use super::request::{Event, Failure, FinishReason, Finished, Piece, Progress, Request, Usage};
 use super::sampler::Sampler;
-use super::slots::Slots;
+use super::score::score;
+use super::share::shares;
+use super::slots::{Choice, Slots};
 use crate::graph::{Fault, Forward, StepError, Token};
 use crate::tokenizer::Tokenizer;
 use std::collections::{HashMap, VecDeque};
@@ -47,6 +50,8 @@ pub(super) struct Worker {
     slots: Slots,
     waiting: VecDeque<Submission>,
     active: Vec<Active>,
+    /// Begun, and without a slot; all their tokens are pending again.
+    paused: VecDeque<Active>,
     jobs: VecDeque<Job>,
     stop: Arc<AtomicBool>,
 }
@@ -69,7 +74,8 @@ impl Worker {
     pub(super) fn new(forward: Forward, tokenizer: Arc<Tokenizer>, n_slots: usize) -> Worker {
         let stop = forward.stop_flag();
         let slots = Slots::new(n_slots);
-        Worker { forward, tokenizer, slots, waiting: VecDeque::new(), active: Vec::new(), jobs: VecDeque::new(), stop }
+        let (waiting, paused, jobs) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Worker { forward, tokenizer, slots, waiting, active: Vec::new(), paused, jobs, stop }
     }
 
     /// Works until the last sender of commands is gone and all is done.
@@ -92,7 +98,8 @@ impl Worker {
     /// Takes all commands that are there; with nothing to do, waits for one.
     fn receive(&mut self, commands: &Receiver<Command>) -> ControlFlow<()> {
         loop {
-            let is_idle = self.active.is_empty() && self.waiting.is_empty() && self.jobs.is_empty();
+            let is_idle =
+                self.active.is_empty() && self.waiting.is_empty() && self.paused.is_empty() && self.jobs.is_empty();
             let command = match is_idle {
                 true => commands.recv().map_err(|_| TryRecvError::Disconnected),
                 false => commands.try_recv(),
@@ -130,27 +137,32 @@ impl Worker {
             self.slots.release(active.slot);
             active.finish(FinishReason::Cancelled);
         }
+        let (gone, paused): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.paused).into_iter().partition(|active| is_cancelled(&active.submission));
+        self.paused = paused;
+        gone.into_iter().for_each(|active| active.finish(FinishReason::Cancelled));
     }
 
-    /// Gives slots to waiting requests, first come first served.
+    /// Gives slots to requests, first come first served, as long as they fit beside what is under way.
     fn admit(&mut self) {
+        while let Some(active) = self.paused.front()
+            && let Some(choice) = self.choose(active.pending.as_slices().0)
+            && let Some(mut active) = self.paused.pop_front()
+        {
+            active.slot = choice.slot;
+            let tokens = active.pending.drain(..choice.n_cached).collect();
+            self.occupy(&choice, tokens);
+            self.active.push(active);
+        }
         // A job waits until nothing is under way.
         while self.jobs.is_empty()
+            && self.paused.is_empty()
             && let Some(submission) = self.waiting.front()
-            && let Some(choice) = self.slots.choose(&submission.request.prompt)
+            && let Some(choice) = self.choose(&submission.request.prompt)
             && let Some(mut submission) = self.waiting.pop_front()
         {
-            let seq = self.slots.get(choice.slot).seq;
             let n_cached = choice.n_cached;
-            if let Some(other) = choice.copy_from {
-                let from = self.slots.get(other).seq;
-                self.forward.remove(seq, 0..i32::MAX);
-                self.forward.copy(from, seq, 0..position(n_cached));
-            } else {
-                self.forward.remove(seq, position(n_cached)..i32::MAX);
-            }
-            self.slots.take(choice.slot);
-            self.slots.get_mut(choice.slot).tokens = submission.request.prompt[..n_cached].to_vec();
+            self.occupy(&choice, submission.request.prompt[..n_cached].to_vec());
             submission.sampler.accept_prompt(&submission.request.prompt);
             let active = Active {
                 slot: choice.slot,
@@ -164,6 +176,29 @@ impl Worker {
             };
             self.active.push(active);
         }
+    }
+
+    /// Where tokens go; `None` while there is no room for them.
+    fn choose(&self, tokens: &[u32]) -> Option<Choice> {
+        let in_use = |active: &Active| self.slots.get(active.slot).tokens.len() + active.pending.len();
+        let n_in_use: usize = self.active.iter().map(in_use).sum();
+        let fits = self.active.is_empty() || n_in_use + tokens.len() <= self.forward.options().n_ctx;
+        if fits { self.slots.choose(tokens) } else { None }
+    }
+
+    /// Takes a slot, in which these tokens are cached from now on.
+    fn occupy(&mut self, choice: &Choice, tokens: Vec<u32>) {
+        let seq = self.slots.get(choice.slot).seq;
+        match choice.copy_from {
+            Some(other) => {
+                let from = self.slots.get(other).seq;
+                self.forward.remove(seq, 0..i32::MAX);
+                self.forward.copy(from, seq, 0..position(choice.n_cached));
+            }
+            None => self.forward.remove(seq, position(choice.n_cached)..i32::MAX),
+        }
+        self.slots.take(choice.slot);
+        self.slots.get_mut(choice.slot).tokens = tokens;
     }
 
     /// Computes one step and goes on with the answers whose next token it decides.
@@ -206,27 +241,25 @@ impl Worker {
         }
     }
 
-    /// The tokens of the next step, and how many each active request has in it. Where nobody's token finds
-    /// room, the context is full for the one that came last.
+    /// The tokens of the next step, and how many each active request has in it.
     fn compose(&mut self) -> (Vec<Token>, Vec<usize>) {
-        let mut room = self.forward.options().n_batch.min(self.forward.n_free());
-        let is_generating = |active: &Active| active.n_generated > 0;
-        // Answers first: a prompt takes what they leave.
-        self.active.sort_by_key(|active| (!is_generating(active), active.started));
-        if room == 0
+        self.active.sort_by_key(|active| active.started);
+        while self.forward.n_free() == 0
             && let Some(last) = self.active.pop()
         {
             self.slots.release(last.slot);
-            last.finish(FinishReason::ContextFull);
+            match self.active.is_empty() {
+                true => last.finish(FinishReason::ContextFull),
+                false => self.pause(last),
+            }
             self.make_room();
-            room = self.forward.options().n_batch.min(self.forward.n_free());
         }
+        let room = self.forward.options().n_batch.min(self.forward.n_free());
+        let wanted: Vec<usize> = self.active.iter().map(|active| active.pending.len()).collect();
         let mut tokens = Vec::new();
         let mut counts = Vec::new();
         let mut n_rows = 0;
-        for active in &mut self.active {
-            let n = active.pending.len().min(room);
-            room -= n;
+        for (active, n) in self.active.iter_mut().zip(shares(&wanted, room)) {
             counts.push(n);
             let slot = self.slots.get(active.slot);
             let is_whole = n > 0 && n == active.pending.len();
@@ -239,6 +272,15 @@ impl Worker {
             n_rows += usize::from(is_whole);
         }
         (tokens, counts)
+    }
+
+    /// Takes its place away from a request, which has it all computed again later.
+    fn pause(&mut self, mut active: Active) {
+        let computed = self.slots.get(active.slot).tokens.iter().copied();
+        active.pending = computed.chain(active.pending).collect();
+        // In one piece, as slots are chosen by.
+        active.pending.make_contiguous();
+        self.paused.push_front(active);
     }
 
     /// Picks the next token of every answer that has logits.
@@ -339,6 +381,11 @@ impl Active {
         if is_end {
             return Outcome::Finished(FinishReason::EndOfAnswer);
         }
+        if let Some(n_top) = request.n_logprobs
+            && !(self.submission.sink)(Event::Token(score(logits, token, n_top)))
+        {
+            return Outcome::Finished(FinishReason::Cancelled);
+        }
         let mut pieces = Vec::new();
         let stopped = self.submission.text.push(tokenizer, token, &mut pieces);
         let is_long_enough = request.max_tokens.is_some_and(|max| self.n_generated >= max);
@@ -360,7 +407,9 @@ impl Active {
 
     fn report_prompt(&mut self) {
         let total = self.submission.request.prompt.len();
-        let progress = Progress { done: total - self.pending.len(), cached: self.n_cached, total };
+        // What was generated is pending too, where all of it is computed again.
+        let done = total.saturating_sub(self.pending.len());
+        let progress = Progress { done, cached: self.n_cached, total };
         if !(self.submission.sink)(Event::Prompt(progress)) {
             self.submission.cancelled.store(true, Ordering::SeqCst);
         }

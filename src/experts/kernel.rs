@@ -58,7 +58,7 @@ pub(super) enum Many {
 }
 
 /// A set of kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Isa {
     /// No kernels of ours: ggml computes everything.
     Ggml,

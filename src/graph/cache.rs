@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// How cached values are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum CacheType {
     F32,
     #[default]

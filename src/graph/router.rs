@@ -7,7 +7,7 @@ use crate::ggml::{Builder, OpError, Tensor};
 use crate::model::{ExpertConfig, Gating, GroupScore};
 
 /// Whose rule the experts are chosen by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Routing {
     /// DeepSeek's own.
     #[default]

@@ -6,11 +6,11 @@
 use super::class::{Class, Role};
 use super::config::Config;
 use crate::gguf::{TensorInfo, TensorType};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// Bytes of weights that one token reads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// One row.
     pub embedding: u64,

@@ -10,6 +10,7 @@ pub mod hub;
 pub mod models;
 pub mod parity;
 pub mod raw;
+pub mod server;
 pub mod terminal;
 
 use std::ffi::OsStr;
@@ -38,6 +39,8 @@ pub fn program() -> Command {
 pub fn isolate(command: &mut Command) {
     let nobody = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nobody");
     command.env("XDG_CONFIG_HOME", nobody.join("config")).env("XDG_STATE_HOME", nobody.join("state"));
+    // There a server of the user's, or of another test, may have the same model open.
+    command.env_remove("XDG_RUNTIME_DIR");
     let ours = std::env::vars_os().map(|(name, _)| name);
     ours.filter(|name| name.to_string_lossy().starts_with("CACHALOT_")).for_each(|name| {
         command.env_remove(name);

@@ -41,7 +41,9 @@ impl Terminal {
         let before = termios(pair.master.as_ref());
         let mut command = CommandBuilder::new(program);
         command.args(setup.args);
-        for name in ["NO_COLOR", "TMUX", "TERM_PROGRAM", "VISUAL", "EDITOR", "DISPLAY", "WAYLAND_DISPLAY"] {
+        for name in
+            ["NO_COLOR", "TMUX", "TERM_PROGRAM", "VISUAL", "EDITOR", "DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"]
+        {
             command.env_remove(name);
         }
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CACHALOT_")) {

@@ -1,6 +1,6 @@
 """The corpus: dialogues of all families, endless and seeded, and the questions that are held out of it.
 
-    python tools/demo/corpus.py --heldout tests/data/demo/heldout.jsonl     writes the 1,000 held-out questions
+    python tools/demo/corpus.py --heldout tests/data/demo/heldout.jsonl.xz     writes the 1,000 held-out questions
     python tools/demo/corpus.py --show 20                                   prints dialogues
     python tools/demo/corpus.py --text 500                                  the same as a model reads them
     python tools/demo/corpus.py --heldout-text                              the held-out questions with answers
@@ -11,6 +11,7 @@ them); for facts that can only be learned by heart it names the fact together wi
 
 import argparse
 import json
+import lzma
 import random
 
 from dialogue import Dialogue, is_heldout, render, system
@@ -142,7 +143,7 @@ def main():
     args = parser.parse_args()
     rng = random.Random(args.seed)
     if args.heldout:
-        with open(args.heldout, "w", encoding="utf-8") as file:
+        with lzma.open(args.heldout, "wt", encoding="utf-8") as file:
             for dialogue in heldout_dialogues(rng):
                 file.write(json.dumps(heldout_line(dialogue), ensure_ascii=False) + "\n")
     for dialogue in heldout_dialogues(rng) if args.heldout_text else ():

@@ -2,7 +2,7 @@
 //!
 //! usage: cargo run --release --example demo-eval -- [MODEL [QUESTIONS]]
 //!
-//! MODEL is by default the embedded one. QUESTIONS, by default `tests/data/demo/heldout.jsonl`, has a JSON
+//! MODEL is by default the embedded one. QUESTIONS, by default `tests/data/demo/heldout.jsonl.xz`, has, packed, a JSON
 //! object a line: `family`, `messages` (and `tools`) or `fim` with `prefix` and `suffix`, and in `expected` all
 //! answers that are right. `match` says how an answer is compared: as text (`exact`), as JSON (`json`), or by its
 //! tool calls (`calls`).
@@ -14,7 +14,7 @@ use cachalot::engine::{Engine, Options};
 use serde_json::Value;
 use std::path::Path;
 
-const QUESTIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo/heldout.jsonl");
+const QUESTIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/demo/heldout.jsonl.xz");
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);

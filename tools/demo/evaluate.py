@@ -1,6 +1,7 @@
 """Answers the held-out questions by greedy decoding and counts the exact ones, family by family."""
 
 import json
+import lzma
 import re
 from collections import defaultdict
 
@@ -14,7 +15,7 @@ CALL = re.compile(f"{CALL_BEGIN}function{SEP}(.*?)\n```json\n(.*?)\n```{CALL_END
 
 def read_questions(path, tokenizer):
     """Pairs of a held-out line and the ids of its prompt."""
-    with open(path, encoding="utf-8") as file:
+    with lzma.open(path, "rt", encoding="utf-8") as file:
         lines = [json.loads(line) for line in file]
     return [(line, tokenizer.encode_segments(render(from_heldout(line), with_answer=False))[0]) for line in lines]
 

@@ -4,9 +4,12 @@ use anyhow::Context;
 use cachalot::chat::{self, Answer, Conversation, Family, Prompt};
 use cachalot::engine::sampler::SamplerParams;
 use cachalot::engine::{Engine, Event, Piece, Request};
+use lzma_rust2::XzReader;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 #[derive(Deserialize)]
@@ -26,9 +29,12 @@ struct Fim {
     suffix: String,
 }
 
-/// The questions of a file, one a line.
+/// The questions of a file packed with xz, one a line.
 pub(crate) fn questions(path: &Path) -> anyhow::Result<Vec<Question>> {
-    let lines = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let name = || path.display().to_string();
+    let mut lines = String::new();
+    let packed = BufReader::new(File::open(path).with_context(name)?);
+    XzReader::new(packed, false).read_to_string(&mut lines).with_context(name)?;
     let read = |(line, at): (&str, usize)| serde_json::from_str(line).with_context(|| format!("line {at}"));
     lines.lines().zip(1..).map(read).collect()
 }
@@ -102,7 +108,7 @@ fn answer(engine: &Engine, prompt: &Prompt) -> anyhow::Result<Answer> {
     let mut answer = Answer::default();
     loop {
         let events = match generation.next_event() {
-            Event::Prompt(_) => continue,
+            Event::Prompt(_) | Event::Token(_) => continue,
             Event::Piece(Piece::Text(text)) => parser.push(chat::Piece::Text(&text)),
             Event::Piece(Piece::Control(text)) => parser.push(chat::Piece::Control(&text)),
             Event::Finished(_) => break,

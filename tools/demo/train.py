@@ -23,7 +23,7 @@ from model import Config, Model, parameter_count
 from optimizer import Optimizer
 from tokenizer import Tokenizer
 
-HELDOUT = Path(__file__).resolve().parents[2] / "tests" / "data" / "demo" / "heldout.jsonl"
+HELDOUT = Path(__file__).resolve().parents[2] / "tests" / "data" / "demo" / "heldout.jsonl.xz"
 REST_WEIGHT = 0.03  # of tokens that are not the model's to say
 BALANCE_SPEED = 5e-3
 EXPORT_SECONDS = 120

@@ -188,6 +188,7 @@ impl Chat {
             for event in next(&events) {
                 match event {
                     Event::Prompt(progress) => pace.note(progress),
+                    Event::Token(_) => {}
                     Event::Piece(piece) => {
                         n_pieces += 1;
                         let piece = match &piece {

@@ -107,7 +107,8 @@ impl Keep {
     /// Writes down what the model has computed behind `prompt`; a note if that is not possible.
     pub(super) fn snapshot(&self, engine: &Engine, prompt: &[u32]) -> Option<String> {
         let (Some(store), Held::Session(session)) = (&self.store, &self.held) else { return None };
-        if prompt.is_empty() || session.transcript.is_empty() {
+        // What a server has cached stays there.
+        if prompt.is_empty() || session.transcript.is_empty() || engine.is_attached() {
             return None;
         }
         let written = || -> anyhow::Result<Option<String>> {
@@ -133,6 +134,9 @@ impl Keep {
     /// Gives the model what it has computed before of a prompt; a note if it has to be computed again.
     pub(super) fn restore(&self, engine: &Engine, prompt: &[u32]) -> Option<String> {
         let (Some(store), Held::Session(session)) = (&self.store, &self.held) else { return None };
+        if engine.is_attached() {
+            return None;
+        }
         let again = |error: &dyn std::fmt::Display| Some(format!("{error}; the chat is computed again"));
         match Snapshots::new(store, Limit::Default).open(session) {
             Ok(None) => None,

@@ -28,7 +28,7 @@ mod view;
 
 use super::conversation::{SystemOptions, family};
 use super::loading::in_words;
-use super::model::ModelOptions;
+use super::model::{AttachOption, ModelOptions};
 use super::output::message;
 use super::sampling::SamplingOptions;
 use super::size::at_least_one;
@@ -94,6 +94,8 @@ pub(super) struct Args {
     sampling: SamplingOptions,
     #[command(flatten)]
     options: ModelOptions,
+    #[command(flatten)]
+    attach: AttachOption,
 }
 
 const EXAMPLES: &str = "\
@@ -108,6 +110,7 @@ struct Chat {
     abilities: Abilities,
     plain: bool,
     options: ModelOptions,
+    attach: AttachOption,
     sampling: SamplingOptions,
     /// None only while one model is exchanged for another.
     engine: Option<Engine>,
@@ -174,6 +177,7 @@ impl Chat {
             abilities,
             plain: args.plain,
             options: args.options.clone(),
+            attach: args.attach.clone(),
             sampling: args.sampling.clone(),
             engine: None,
             family: Family::V3,
@@ -227,10 +231,13 @@ impl Chat {
         let name = model.map_or("the model".to_owned(), |model| model.display().to_string());
         status.show(&format!("opening {name}"));
         let status = Mutex::new(status);
-        let engine = self.options.open_watched(model, &|so_far| {
-            let text = format!("opening {name}: {}", in_words(so_far));
-            status.lock().unwrap_or_else(PoisonError::into_inner).show(&text);
-        })?;
+        let engine = match self.options.attach(model, &self.attach)? {
+            Some(engine) => engine,
+            None => self.options.open_watched(model, &|so_far| {
+                let text = format!("opening {name}: {}", in_words(so_far));
+                status.lock().unwrap_or_else(PoisonError::into_inner).show(&text);
+            })?,
+        };
         drop(status);
         self.options.remark(&engine);
         self.family = family(&engine);

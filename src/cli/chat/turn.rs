@@ -169,6 +169,7 @@ impl Chat {
             for event in batch {
                 match event {
                     Event::Prompt(progress) => pace.note(progress),
+                    Event::Token(_) => {}
                     Event::Piece(Piece::Text(text)) => shown.extend(parser.push(chat::Piece::Text(&text))),
                     Event::Piece(Piece::Control(text)) => shown.extend(parser.push(chat::Piece::Control(&text))),
                     Event::Finished(finished) => result = Some(Ok(finished)),

@@ -4,10 +4,11 @@ mod answer;
 
 use super::answer_options::AnswerOptions;
 use super::attachments::AttachOptions;
-use super::constraint::{ConstraintOptions, constraint};
+use super::constraint::ConstraintOptions;
 use super::conversation::{SystemOptions, encode, family, question};
 use super::generate::{generate, verdict};
 use super::prompt::{PromptOptions, Stdin};
+use crate::asking::constraint;
 use crate::chat::{self, Prompt};
 use crate::engine::{Engine, Request};
 use crate::exit::BadInput;

@@ -3,11 +3,12 @@
 //! Which values suit a model is for the catalogue to say.
 
 use super::ParamError;
+use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::str::FromStr;
 
 /// How to pick tokens. By default every step is off, and tokens come with the model's own probabilities.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplerParams {
     /// 0 is greedy; 1 leaves the probabilities as they are.
     pub temperature: f32,

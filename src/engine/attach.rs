@@ -1,0 +1,311 @@
+//! A model that another process of this user has open already: its requests go there, over a socket in the user's
+//! runtime folder, and their events come back.
+//!
+//! The vocabulary is read here, so that whatever is refused is refused as it would be without; what is cached stays
+//! there. Each request has a connection: the host says hello, the request goes one way and its events the other, and
+//! who closes their side cancels.
+
+use super::request::{Event, Failure, Finished, Piece, Progress, Request, Scored};
+use super::{Canceller, Engine, Generation, Info, Loading, Memory, OpenError, Options, Refused};
+use crate::experts::Isa;
+use crate::files::make_folder;
+use crate::gguf::{Gguf, Source};
+use crate::graph::{CacheType, Routing};
+use crate::model::{Fingerprint, Traffic};
+use crate::tokenizer::Tokenizer;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Changes with what is sent.
+const VERSION: u32 = 1;
+/// That a peer takes to say what it has to say at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Above what the longest prompts and the largest schemas take.
+const MAX_FRAME: u32 = 64 << 20;
+
+/// What a host says first: what of the model is not in its file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Hello {
+    version: u32,
+    fingerprint: [u8; Fingerprint::BYTES],
+    isa: Isa,
+    n_ctx: usize,
+    n_ctx_train: usize,
+    n_layer: usize,
+    n_batch: usize,
+    n_threads: usize,
+    cache_type: CacheType,
+    routing: Routing,
+    flash_attention: bool,
+    memory: Memory,
+    traffic: Traffic,
+    cached_bytes_per_token: u64,
+    unused_tensors: Vec<String>,
+}
+
+impl Hello {
+    fn of(info: &Info) -> Hello {
+        Hello {
+            version: VERSION,
+            fingerprint: *info.fingerprint.bytes(),
+            isa: info.isa,
+            n_ctx: info.n_ctx,
+            n_ctx_train: info.n_ctx_train,
+            n_layer: info.n_layer,
+            n_batch: info.n_batch,
+            n_threads: info.n_threads,
+            cache_type: info.cache_type,
+            routing: info.routing,
+            flash_attention: info.flash_attention,
+            memory: info.memory,
+            traffic: info.traffic,
+            cached_bytes_per_token: info.cached_bytes_per_token,
+            unused_tensors: info.unused_tensors.clone(),
+        }
+    }
+
+    /// Whether it computes what is wanted, as it is wanted.
+    fn suits(&self, fingerprint: &Fingerprint, options: &Options) -> bool {
+        let wanted = options.n_ctx.unwrap_or_else(|| self.n_ctx_train.min(Options::DEFAULT_CONTEXT));
+        let has_context = if options.n_ctx.is_some() { self.n_ctx == wanted } else { self.n_ctx >= wanted };
+        self.version == VERSION
+            && self.fingerprint == *fingerprint.bytes()
+            && has_context
+            && self.cache_type == options.cache_type
+            && self.routing == options.routing
+            && self.flash_attention != options.no_flash_attention
+    }
+}
+
+/// An event as it is sent.
+#[derive(Serialize, Deserialize)]
+enum Sent {
+    Prompt(Progress),
+    Token(Scored),
+    Piece(Piece),
+    Finished(Finished),
+    /// The constraint could not be kept.
+    Unsatisfied(String),
+    Failed(String),
+}
+
+impl From<Event> for Sent {
+    fn from(event: Event) -> Sent {
+        match event {
+            Event::Prompt(progress) => Sent::Prompt(progress),
+            Event::Token(scored) => Sent::Token(scored),
+            Event::Piece(piece) => Sent::Piece(piece),
+            Event::Finished(finished) => Sent::Finished(finished),
+            Event::Failed(Failure::Constraint(why)) => Sent::Unsatisfied(why),
+            Event::Failed(failure) => Sent::Failed(failure.to_string()),
+        }
+    }
+}
+
+impl From<Sent> for Event {
+    fn from(sent: Sent) -> Event {
+        match sent {
+            Sent::Prompt(progress) => Event::Prompt(progress),
+            Sent::Token(scored) => Event::Token(scored),
+            Sent::Piece(piece) => Event::Piece(piece),
+            Sent::Finished(finished) => Event::Finished(finished),
+            Sent::Unsatisfied(why) => Event::Failed(Failure::Constraint(why)),
+            Sent::Failed(why) => Event::Failed(Failure::Elsewhere(why)),
+        }
+    }
+}
+
+fn write_frame(stream: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let bytes = rmp_serde::to_vec_named(value).map_err(io::Error::other)?;
+    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_FRAME);
+    let length = length.ok_or_else(|| io::Error::other("the message is too long"))?;
+    stream.write_all(&[&length.to_le_bytes()[..], &bytes].concat())
+}
+
+fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > MAX_FRAME {
+        return Err(io::Error::other("the message is too long"));
+    }
+    let mut bytes = Vec::new();
+    stream.take(length.into()).read_to_end(&mut bytes)?;
+    rmp_serde::from_slice(&bytes).map_err(io::Error::other)
+}
+
+/// Where this user's processes meet for a model; `None` where the system has no folder for such things.
+fn socket(fingerprint: &Fingerprint) -> Option<PathBuf> {
+    let dirs = directories::BaseDirs::new()?;
+    let name: String = fingerprint.to_string().chars().take(16).collect();
+    Some(dirs.runtime_dir()?.join("cachalot").join(name + ".sock"))
+}
+
+/// Lets other processes of this user use an engine. Dropped, no new request is taken.
+pub struct Hosting {
+    path: PathBuf,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Hosting {
+    /// `None` where there is no folder for it, or another process hosts the model already.
+    pub fn start(engine: &Arc<Engine>) -> io::Result<Option<Hosting>> {
+        let Some(path) = socket(&engine.info().fingerprint) else { return Ok(None) };
+        if UnixStream::connect(&path).is_ok() {
+            return Ok(None);
+        }
+        if let Some(folder) = path.parent() {
+            make_folder(folder)?;
+        }
+        // What a process has left that was killed.
+        crate::files::remove(&path)?;
+        let listener = UnixListener::bind(&path)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (of_thread, engine) = (is_over.clone(), Arc::downgrade(engine));
+        let accept = move || {
+            for stream in listener.incoming() {
+                let (Some(engine), false) = (engine.upgrade(), of_thread.load(Ordering::SeqCst)) else { return };
+                let Ok(stream) = stream else { continue };
+                // What becomes of it is the peer's affair.
+                let answer = move || drop(answer(&engine, stream));
+                let _ = std::thread::Builder::new().name("attached".to_owned()).spawn(answer);
+            }
+        };
+        std::thread::Builder::new().name("attach".to_owned()).spawn(accept)?;
+        Ok(Some(Hosting { path, is_over }))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Hosting {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts.
+        let _ = UnixStream::connect(&self.path);
+        let _ = crate::files::remove(&self.path);
+    }
+}
+
+/// Takes one request and sends its events.
+fn answer(engine: &Engine, mut stream: UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write_frame(&mut stream, &Hello::of(engine.info()))?;
+    let request: Request = read_frame(&mut stream)?;
+    let generation = match engine.generate(request) {
+        Ok(generation) => generation,
+        // The peer has checked what it sends.
+        Err(refused) => return write_frame(&mut stream, &Sent::Failed(refused.to_string())),
+    };
+    watch(&stream, &generation)?;
+    loop {
+        let event = generation.next_event();
+        let is_last = matches!(event, Event::Finished(_) | Event::Failed(_));
+        write_frame(&mut stream, &Sent::from(event))?;
+        if is_last {
+            return stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Cancels what is generated when the peer closes its side.
+fn watch(stream: &UnixStream, generation: &Generation) -> io::Result<()> {
+    let (mut stream, canceller) = (stream.try_clone()?, generation.canceller());
+    stream.set_read_timeout(None)?;
+    let wait = move || {
+        // It sends nothing more; what ends the wait is the end.
+        let _ = stream.read(&mut [0]);
+        canceller.cancel_after_step();
+    };
+    std::thread::Builder::new().name("attached".to_owned()).spawn(wait)?;
+    Ok(())
+}
+
+/// A host.
+pub(super) struct Remote {
+    path: PathBuf,
+}
+
+impl Remote {
+    fn connect(path: &Path) -> io::Result<(UnixStream, Hello)> {
+        let mut stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let hello = read_frame(&mut stream)?;
+        Ok((stream, hello))
+    }
+
+    pub(super) fn submit(
+        &self,
+        request: &Request,
+        mut sink: impl FnMut(Event) -> bool + Send + 'static,
+    ) -> Result<Canceller, Refused> {
+        let begin = || {
+            let (mut stream, _) = Remote::connect(&self.path)?;
+            write_frame(&mut stream, request)?;
+            stream.set_read_timeout(None)?;
+            Ok::<_, io::Error>((stream.try_clone()?, stream))
+        };
+        let (mut events, stream) = begin().map_err(|_| Refused::Gone)?;
+        let read = move || {
+            loop {
+                let event = read_frame::<Sent>(&mut events).map_or(Event::Failed(Failure::Gone), Event::from);
+                let is_last = matches!(event, Event::Finished(_) | Event::Failed(_));
+                if !sink(event) || is_last {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("attached".to_owned()).spawn(read).map_err(|_| Refused::Gone)?;
+        Ok(Canceller::of_remote(stream))
+    }
+}
+
+impl Engine {
+    /// The model as another process of this user has it open; `None` where none has, or not as it is wanted.
+    pub fn attach(source: impl Into<Source>, options: &Options) -> Result<Option<Engine>, OpenError> {
+        let source = source.into();
+        let path = source.path();
+        if options.exact || options.loading.copy || options.loading.lock {
+            return Ok(None);
+        }
+        let gguf = Gguf::open(&source)?;
+        let fingerprint = Fingerprint::of(&gguf);
+        let Some(socket) = socket(&fingerprint) else { return Ok(None) };
+        let Ok((_, hello)) = Remote::connect(&socket) else { return Ok(None) };
+        if !hello.suits(&fingerprint, options) {
+            return Ok(None);
+        }
+        let of_tokenizer = |error| OpenError::Tokenizer { path: path.to_owned(), error };
+        let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata()).map_err(of_tokenizer)?);
+        let info = Info {
+            n_vocab: tokenizer.n_tokens(),
+            isa: hello.isa,
+            n_ctx: hello.n_ctx,
+            n_ctx_train: hello.n_ctx_train,
+            n_layer: hello.n_layer,
+            n_batch: hello.n_batch,
+            n_threads: hello.n_threads,
+            cache_type: hello.cache_type,
+            routing: hello.routing,
+            flash_attention: hello.flash_attention,
+            memory: hello.memory,
+            traffic: hello.traffic,
+            cached_bytes_per_token: hello.cached_bytes_per_token,
+            unused_tensors: hello.unused_tensors,
+            loading: Loading::default(),
+            ..Info::of_file(&gguf, &source, fingerprint)
+        };
+        Ok(Some(Engine::of_remote(Remote { path: socket }, tokenizer, info)))
+    }
+}

@@ -1,0 +1,307 @@
+//! Answers as they come, in the one form that all protocols are translated from.
+//!
+//! Dropped, they are cancelled: a client that went away drops what it waits for.
+
+use super::app::App;
+use super::ask::Ask;
+use super::fault::{Fault, Kind};
+use super::model::{Model, Settled};
+use crate::chat::{self, Parser};
+use crate::engine::{Canceller, Event, FinishReason, Finished, Piece, Progress, Request, Scored, Usage};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What happens to an answer. The last is [`Said::End`] or [`Said::Failed`].
+#[derive(Debug, Clone)]
+pub(super) enum Said {
+    Prompt(Progress),
+    Token(Scored),
+    Reasoning(String),
+    Content(String),
+    Call(Call),
+    End(End),
+    Failed(Fault),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) arguments: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct End {
+    pub(super) reason: Reason,
+    pub(super) usage: Usage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reason {
+    Stop,
+    StopString(String),
+    Length,
+    Calls,
+}
+
+/// The answers to one request of a client.
+pub(super) struct Answers {
+    app: Arc<App>,
+    pub(super) model: Arc<Model>,
+    events: UnboundedReceiver<(usize, Event)>,
+    answers: Vec<Answer>,
+    ready: VecDeque<(usize, Said)>,
+    _places: OwnedSemaphorePermit,
+}
+
+struct Answer {
+    canceller: Canceller,
+    parser: Option<Parser>,
+    stop: Vec<String>,
+    single_call: bool,
+    n_calls: usize,
+    /// A tool was called, and nothing more is wanted.
+    is_enough: bool,
+    stage: Stage,
+    begun: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Prompt,
+    Generating,
+    Over,
+}
+
+/// A whole answer.
+#[derive(Debug, Default)]
+pub(super) struct Whole {
+    pub(super) reasoning: Option<String>,
+    pub(super) content: String,
+    pub(super) calls: Vec<Call>,
+    pub(super) tokens: Vec<Scored>,
+    pub(super) end: Option<End>,
+}
+
+impl Answers {
+    /// Begins to answer. Prompts are made on a thread that may take its time.
+    pub(super) async fn begin(app: &Arc<App>, asks: Vec<Ask>) -> Result<Answers, Fault> {
+        let n = asks.iter().map(|ask| ask.n).sum();
+        if n > app.n_places() {
+            return Err(Fault::field("n", format!("{n} answers are asked for; there are {} places", app.n_places())));
+        }
+        let (app, model, places) = (app.clone(), app.model()?, app.places(n)?);
+        let begin = move || {
+            let (sender, events) = unbounded_channel();
+            let (answers, ready) = (Vec::new(), VecDeque::new());
+            let mut begun = Answers { app, model, events, answers, ready, _places: places };
+            for ask in asks {
+                let n = ask.n;
+                let settled = begun.model.settle(ask)?;
+                (0..n).try_for_each(|at| begun.submit(&settled, at, &sender))?;
+            }
+            Ok(begun)
+        };
+        let gone = |_| Fault::new(Kind::Internal, "the request could not be begun: an internal error");
+        tokio::task::spawn_blocking(begin).await.map_err(gone)?
+    }
+
+    fn submit(&mut self, settled: &Settled, at: usize, sender: &UnboundedSender<(usize, Event)>) -> Result<(), Fault> {
+        let (sender, index) = (sender.clone(), self.answers.len());
+        let mut request: Request = settled.request.clone();
+        // The same again would be the same answer.
+        request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(at as u64));
+        let stop = request.stop.clone();
+        let canceller = self.model.submit(request, move |event| sender.send((index, event)).is_ok())?;
+        self.app.metrics.waiting.add(1);
+        let parser = settled.prompt.as_ref().map(|prompt| prompt.parser());
+        self.answers.push(Answer {
+            canceller,
+            parser,
+            stop,
+            single_call: settled.single_call,
+            n_calls: 0,
+            is_enough: false,
+            stage: Stage::Waiting,
+            begun: Instant::now(),
+        });
+        Ok(())
+    }
+
+    /// What happens next, and to which of them; `None` when all are over.
+    pub(super) async fn next(&mut self) -> Option<(usize, Said)> {
+        loop {
+            if let Some(said) = self.ready.pop_front() {
+                return Some(said);
+            }
+            if self.answers.iter().all(|answer| answer.stage == Stage::Over) {
+                return None;
+            }
+            let Some((index, event)) = self.events.recv().await else {
+                // The engine has ended without a word.
+                let open = self.answers.iter_mut().enumerate().find(|(_, answer)| answer.stage != Stage::Over);
+                let (index, answer) = open?;
+                answer.enter(Stage::Over, &self.app);
+                return Some((index, Said::Failed(Fault::from(crate::engine::Failure::Gone))));
+            };
+            self.take(index, event);
+        }
+    }
+
+    fn take(&mut self, index: usize, event: Event) {
+        let Some(answer) = self.answers.get_mut(index) else { return };
+        let mut said = Vec::new();
+        match event {
+            Event::Prompt(progress) => {
+                answer.enter(Stage::Prompt, &self.app);
+                said.push(Said::Prompt(progress));
+            }
+            Event::Token(scored) => {
+                answer.enter(Stage::Generating, &self.app);
+                said.push(Said::Token(scored));
+            }
+            Event::Piece(piece) => {
+                answer.enter(Stage::Generating, &self.app);
+                answer.read(&piece, &self.app, &mut said);
+            }
+            Event::Finished(finished) => {
+                answer.enter(Stage::Over, &self.app);
+                answer.finish(&finished, &self.app, &mut said);
+            }
+            Event::Failed(failure) => {
+                answer.enter(Stage::Over, &self.app);
+                self.app.metrics.failed.add(1);
+                said.push(Said::Failed(failure.into()));
+            }
+        }
+        self.ready.extend(said.into_iter().map(|said| (index, said)));
+    }
+
+    /// Waits for all of them.
+    pub(super) async fn collect(mut self) -> Result<Vec<Whole>, Fault> {
+        let mut wholes: Vec<Whole> = self.answers.iter().map(|_| Whole::default()).collect();
+        while let Some((index, said)) = self.next().await {
+            let Some(whole) = wholes.get_mut(index) else { continue };
+            match said {
+                Said::Prompt(_) => {}
+                Said::Token(scored) => whole.tokens.push(scored),
+                Said::Reasoning(text) => whole.reasoning.get_or_insert_default().push_str(&text),
+                Said::Content(text) => whole.content.push_str(&text),
+                Said::Call(call) => whole.calls.push(call),
+                Said::End(end) => whole.end = Some(end),
+                Said::Failed(fault) => return Err(fault),
+            }
+        }
+        Ok(wholes)
+    }
+}
+
+impl Answer {
+    fn enter(&mut self, stage: Stage, app: &App) {
+        let (was, metrics) = (std::mem::replace(&mut self.stage, stage), &app.metrics);
+        if was == Stage::Waiting && stage != Stage::Waiting {
+            metrics.waiting.sub(1);
+            if stage != Stage::Over {
+                metrics.running.add(1);
+                metrics.queue_time.observe(self.begun.elapsed());
+            }
+        }
+        if was != Stage::Waiting && was != Stage::Over && stage == Stage::Over {
+            metrics.running.sub(1);
+        }
+        if was != Stage::Generating && stage == Stage::Generating {
+            metrics.first_token_time.observe(self.begun.elapsed());
+        }
+    }
+
+    fn read(&mut self, piece: &Piece, app: &App, said: &mut Vec<Said>) {
+        let Some(parser) = &mut self.parser else {
+            // Text that is only gone on with has no frame, and no markers to be shown.
+            if let Piece::Text(text) = piece {
+                said.push(Said::Content(text.clone()));
+            }
+            return;
+        };
+        let events = parser.push(match piece {
+            Piece::Text(text) => chat::Piece::Text(text),
+            Piece::Control(text) => chat::Piece::Control(text),
+        });
+        self.say(events, app, said);
+    }
+
+    fn say(&mut self, events: Vec<chat::Event>, app: &App, said: &mut Vec<Said>) {
+        for event in events {
+            if self.is_enough {
+                return;
+            }
+            match event {
+                chat::Event::Reasoning(text) => said.push(Said::Reasoning(text)),
+                chat::Event::Content(text) | chat::Event::Malformed { text, .. } => said.push(Said::Content(text)),
+                chat::Event::ToolCall { name, arguments } => {
+                    said.push(Said::Call(Call { id: app.id("call_"), name, arguments }));
+                    self.n_calls += 1;
+                    if self.single_call {
+                        self.is_enough = true;
+                        self.canceller.cancel_after_step();
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, finished: &Finished, app: &App, said: &mut Vec<Said>) {
+        if let Some(parser) = self.parser.take() {
+            let events = parser.finish();
+            self.say(events, app, said);
+        }
+        let (usage, metrics) = (finished.usage, &app.metrics);
+        metrics.count(&usage, self.begun.elapsed());
+        let reason = match finished.reason {
+            _ if self.n_calls > 0 => Reason::Calls,
+            FinishReason::EndOfAnswer if finished.is_satisfied == Some(false) => {
+                let why = "the answer is not what it has to be: the model ended it while it was reasoning";
+                said.push(Said::Failed(Fault::new(Kind::Internal, why)));
+                return;
+            }
+            FinishReason::EndOfAnswer => Reason::Stop,
+            FinishReason::StopString(number) => Reason::StopString(self.stop.get(number).cloned().unwrap_or_default()),
+            FinishReason::Length | FinishReason::ContextFull => Reason::Length,
+            FinishReason::Cancelled => {
+                said.push(Said::Failed(Fault::unavailable("the request was cancelled: the server is about to stop")));
+                return;
+            }
+        };
+        said.push(Said::End(End { reason, usage }));
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for answer in &mut self.answers {
+            if answer.stage != Stage::Over {
+                answer.canceller.cancel_after_step();
+                answer.enter(Stage::Over, &self.app);
+                self.app.metrics.cancelled.add(1);
+            }
+        }
+    }
+}
+
+/// The tokens of several answers to prompts: of those to the same prompt, that one counts once.
+pub(super) fn total(ends: &[End], n_same: usize) -> Usage {
+    let mut total = Usage::default();
+    for (at, End { usage, .. }) in ends.iter().enumerate() {
+        if at % n_same.max(1) == 0 {
+            total.prompt_tokens += usage.prompt_tokens;
+            total.cached_tokens += usage.cached_tokens;
+            total.prompt_time += usage.prompt_time;
+        }
+        total.generated_tokens += usage.generated_tokens;
+        total.generation_time = total.generation_time.max(usage.generation_time);
+    }
+    total
+}

@@ -1,0 +1,304 @@
+//! Anthropic's protocol: messages, whole and as they come, and how many tokens one has.
+
+use super::answers::{Answers, Call, End, Reason, Said, Whole};
+use super::app::App;
+use super::ask::{self, Ask, Asked, Calls, Chat, Temperature};
+use super::fault::Fault;
+use super::fields::Fields;
+use super::model::Model;
+use super::stream::{self, Wire, event};
+use super::tokens::blocking;
+use crate::chat::{Assistant, Conversation, Message, Options, Tool, ToolCall, ToolResult};
+use crate::engine::Usage;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub(super) async fn answer(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, Fault> {
+    let model = app.model()?;
+    model.check_name(&fields)?;
+    fields.need::<u32>("max_tokens")?;
+    let ask = Ask {
+        prompt: Asked::Chat(chat(&fields, &model)?),
+        sampling: ask::sampling(&fields, &model, Temperature::Api)?,
+        max_tokens: ask::max_tokens(&fields, &["max_tokens"], &model)?,
+        stop: ask::texts(&fields, "stop_sequences")?,
+        grammar: None,
+        n_logprobs: None,
+        n: 1,
+    };
+    let is_streamed = fields.flag("stream")?;
+    let answers = Answers::begin(&app, vec![ask]).await?;
+    let (id, name) = (app.id("msg_"), model.name().to_owned());
+    if is_streamed {
+        return Ok(stream::response(
+            answers,
+            Stream { id, name, n_blocks: 0, open: None, has_begun: false, end: None },
+        ));
+    }
+    let whole = answers.collect().await?.into_iter().next().unwrap_or_default();
+    Ok(Json(message(&id, &name, &whole)).into_response())
+}
+
+pub(super) async fn count(State(app): State<Arc<App>>, fields: Fields) -> Result<Json<Value>, Fault> {
+    let model = app.model()?;
+    model.check_name(&fields)?;
+    let chat = chat(&fields, &model)?;
+    blocking(move || {
+        let tokens = model.encode(&model.framed(&chat)?.0, "which its chat format needs")?;
+        Ok(Json(json!({ "input_tokens": tokens.len() })))
+    })
+    .await
+}
+
+fn chat(fields: &Fields, model: &Model) -> Result<Chat, Fault> {
+    let mut messages = Vec::new();
+    if fields.value("system").is_some() {
+        messages.push(Message::System(text_of(fields, "system")?));
+    }
+    for message in fields.objects("messages")? {
+        read_message(&message, &mut messages)?;
+    }
+    let choice = fields.object("tool_choice")?;
+    let kind: Option<String> = choice.get("type")?;
+    let (mut tools, mut calls) = (tools(fields)?, Calls::Free);
+    match kind.as_deref() {
+        None | Some("auto") => {}
+        Some("none") => tools.clear(),
+        Some("any") => calls = Calls::Some,
+        Some("tool") => calls = Calls::Named(choice.need("name")?),
+        Some(_) => return Err(choice.fault("type", "it must be auto, any, tool or none")),
+    }
+    let single_call = choice.flag("disable_parallel_tool_use")?;
+    let conversation = Conversation { messages, tools };
+    let options = Options { thinking: ask::thinking(fields, model)?, ending: ask::ending(&conversation, true) };
+    Ok(Chat { conversation, options, calls, single_call })
+}
+
+fn tools(fields: &Fields) -> Result<Vec<Tool>, Fault> {
+    let tool = |tool: &Fields| {
+        let function = json!({
+            "name": tool.need::<String>("name")?,
+            "description": tool.get::<String>("description")?.unwrap_or_default(),
+            "parameters": tool.get::<Value>("input_schema")?.unwrap_or_else(|| json!({ "type": "object" })),
+        });
+        super::fields::read(&function, &tool.path("input_schema"))
+    };
+    fields.objects("tools")?.iter().map(tool).collect()
+}
+
+/// A text, or blocks of text.
+fn text_of(fields: &Fields, name: &str) -> Result<String, Fault> {
+    match fields.value(name) {
+        None => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(_) => fields.objects(name)?.iter().map(block_text).collect(),
+    }
+}
+
+fn block_text(block: &Fields) -> Result<String, Fault> {
+    let kind: String = block.need("type")?;
+    match kind.as_str() {
+        "text" => block.need("text"),
+        _ => Err(block.fault("type", "only text is understood here")),
+    }
+}
+
+/// A message of blocks can be several of ours: results of tools stand in a user's message.
+fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fault> {
+    let role: String = message.need("role")?;
+    let is_user = match role.as_str() {
+        "user" => true,
+        "assistant" => false,
+        "system" => {
+            messages.push(Message::System(text_of(message, "content")?));
+            return Ok(());
+        }
+        _ => return Err(message.fault("role", "it must be user or assistant")),
+    };
+    if let Some(Value::String(text)) = message.value("content") {
+        messages.push(if is_user { Message::User(text.clone()) } else { Message::assistant(text.clone()) });
+        return Ok(());
+    }
+    let mut said = Assistant::default();
+    let mut text = String::new();
+    for block in message.objects("content")? {
+        let kind: String = block.need("type")?;
+        match (kind.as_str(), is_user) {
+            ("text", true) => text += &block.need::<String>("text")?,
+            ("text", false) => said.content += &block.need::<String>("text")?,
+            ("thinking", false) => said.reasoning.get_or_insert_default().push_str(&block.need::<String>("thinking")?),
+            ("redacted_thinking", false) => {}
+            ("tool_use", false) => {
+                let input: Value = block.get("input")?.unwrap_or_else(|| json!({}));
+                let arguments = stream::json(&input);
+                said.tool_calls.push(ToolCall { id: block.get("id")?, name: block.need("name")?, arguments });
+            }
+            ("tool_result", true) => {
+                if !text.is_empty() {
+                    messages.push(Message::User(std::mem::take(&mut text)));
+                }
+                let content = text_of(&block, "content")?;
+                messages.push(Message::Tool(ToolResult { call_id: block.get("tool_use_id")?, content }));
+            }
+            _ => return Err(block.fault("type", "only text, thinking, tool_use and tool_result are understood")),
+        }
+    }
+    match is_user {
+        true if text.is_empty() && matches!(messages.last(), Some(Message::Tool(_))) => {}
+        true => messages.push(Message::User(text)),
+        false => messages.push(Message::Assistant(said)),
+    }
+    Ok(())
+}
+
+fn usage_json(usage: &Usage) -> Value {
+    json!({
+        "input_tokens": usage.prompt_tokens.saturating_sub(usage.cached_tokens),
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "output_tokens": usage.generated_tokens,
+    })
+}
+
+fn stop_reason(end: Option<&End>) -> (Option<&'static str>, Option<&str>) {
+    match end.map(|end| &end.reason) {
+        None => (None, None),
+        Some(Reason::Stop) => (Some("end_turn"), None),
+        Some(Reason::StopString(text)) => (Some("stop_sequence"), Some(text)),
+        Some(Reason::Length) => (Some("max_tokens"), None),
+        Some(Reason::Calls) => (Some("tool_use"), None),
+    }
+}
+
+fn thinking_block(text: &str) -> Value {
+    json!({ "type": "thinking", "thinking": text, "signature": "" })
+}
+
+fn call_block(call: &Call, input: &Value) -> Value {
+    json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input })
+}
+
+fn message(id: &str, name: &str, whole: &Whole) -> Value {
+    let mut content: Vec<Value> = whole.reasoning.iter().map(|text| thinking_block(text)).collect();
+    if !whole.content.is_empty() {
+        content.push(json!({ "type": "text", "text": whole.content }));
+    }
+    // What is no object was not read as a call.
+    let input = |call: &Call| serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
+    content.extend(whole.calls.iter().map(|call| call_block(call, &input(call))));
+    let (reason, sequence) = stop_reason(whole.end.as_ref());
+    let usage = whole.end.as_ref().map(|end| usage_json(&end.usage));
+    json!({
+        "id": id, "type": "message", "role": "assistant", "model": name, "content": content, "stop_reason": reason,
+        "stop_sequence": sequence, "usage": usage,
+    })
+}
+
+struct Stream {
+    id: String,
+    name: String,
+    n_blocks: usize,
+    /// The block that grows: text, or thinking.
+    open: Option<&'static str>,
+    has_begun: bool,
+    end: Option<End>,
+}
+
+impl Stream {
+    /// Comes once the length of the prompt is known.
+    fn start(&mut self, n_prompt: usize, n_cached: usize) -> String {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return String::new();
+        }
+        let usage = Usage { prompt_tokens: n_prompt, cached_tokens: n_cached, ..Usage::default() };
+        let mut message = message(&self.id, &self.name, &Whole::default());
+        message["usage"] = usage_json(&usage);
+        event("message_start", &json!({ "type": "message_start", "message": message }))
+    }
+
+    fn open(&mut self, kind: &'static str) -> String {
+        if self.open == Some(kind) {
+            return String::new();
+        }
+        let closed = self.close();
+        let block = match kind {
+            "thinking" => thinking_block(""),
+            _ => json!({ "type": "text", "text": "" }),
+        };
+        self.open = Some(kind);
+        closed + &self.block_start(&block)
+    }
+
+    fn block_start(&self, block: &Value) -> String {
+        let value = json!({ "type": "content_block_start", "index": self.n_blocks, "content_block": block });
+        event("content_block_start", &value)
+    }
+
+    fn delta(&self, delta: &Value) -> String {
+        let value = json!({ "type": "content_block_delta", "index": self.n_blocks, "delta": delta });
+        event("content_block_delta", &value)
+    }
+
+    fn block_stop(&mut self) -> String {
+        let value = json!({ "type": "content_block_stop", "index": self.n_blocks });
+        self.n_blocks += 1;
+        event("content_block_stop", &value)
+    }
+
+    fn close(&mut self) -> String {
+        match self.open.take() {
+            Some(_) => self.block_stop(),
+            None => String::new(),
+        }
+    }
+}
+
+impl Wire for Stream {
+    fn begin(&mut self) -> String {
+        String::new()
+    }
+
+    fn said(&mut self, _: usize, said: Said) -> String {
+        let start = match &said {
+            Said::Prompt(progress) => self.start(progress.total, progress.cached),
+            _ => self.start(0, 0),
+        };
+        let text = match said {
+            Said::Prompt(_) | Said::Token(_) => String::new(),
+            Said::Reasoning(text) => {
+                self.open("thinking") + &self.delta(&json!({ "type": "thinking_delta", "thinking": text }))
+            }
+            Said::Content(text) => self.open("text") + &self.delta(&json!({ "type": "text_delta", "text": text })),
+            Said::Call(call) => {
+                let delta = json!({ "type": "input_json_delta", "partial_json": call.arguments });
+                let closed = self.close();
+                let started = self.block_start(&call_block(&call, &json!({})));
+                closed + &started + &self.delta(&delta) + &self.block_stop()
+            }
+            Said::End(end) => {
+                self.end = Some(end);
+                String::new()
+            }
+            Said::Failed(fault) => event("error", &fault.anthropic()),
+        };
+        start + &text
+    }
+
+    fn end(&mut self) -> String {
+        let closed = self.close();
+        let Some(end) = self.end.take() else { return closed };
+        let (reason, sequence) = stop_reason(Some(&end));
+        let delta = json!({
+            "type": "message_delta", "delta": { "stop_reason": reason, "stop_sequence": sequence },
+            "usage": usage_json(&end.usage),
+        });
+        closed + &event("message_delta", &delta) + &event("message_stop", &json!({ "type": "message_stop" }))
+    }
+
+    fn ping(&self) -> String {
+        event("ping", &json!({ "type": "ping" }))
+    }
+}

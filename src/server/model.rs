@@ -1,0 +1,137 @@
+//! The model that answers: its names, what holds for it where a request says nothing, and what becomes of a request.
+
+use super::ask::{Ask, Asked, Calls, Chat};
+use super::fault::{Fault, Kind};
+use super::fields::Fields;
+use crate::asking;
+use crate::chat::{self, CallRest, Family, Prompt, Tool};
+use crate::engine::sampler::SamplerParams;
+use crate::engine::{Canceller, Engine, Event, Grammar, Request};
+use crate::text::Clipped;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A model to be served.
+pub struct Served {
+    pub engine: Arc<Engine>,
+    /// The first is what answers are said to be from.
+    pub names: Vec<String>,
+    /// Others that it answers to.
+    pub aliases: Vec<String>,
+    /// How tokens are picked where a request does not say it.
+    pub sampling: SamplerParams,
+    /// Tokens of an answer at most.
+    pub max_tokens: Option<usize>,
+    /// Whether temperatures are meant as DeepSeek's API means them.
+    pub maps_temperature: bool,
+}
+
+pub(super) struct Model {
+    pub(super) engine: Arc<Engine>,
+    pub(super) family: Family,
+    pub(super) names: Vec<String>,
+    aliases: Vec<String>,
+    pub(super) sampling: SamplerParams,
+    pub(super) max_tokens: Option<usize>,
+    pub(super) maps_temperature: bool,
+    /// In seconds since 1970.
+    pub(super) since: u64,
+}
+
+/// A request as the engine takes it, and the prompt that knows how to read its answer; none for text that is only
+/// gone on with.
+pub(super) struct Settled {
+    pub(super) request: Request,
+    pub(super) prompt: Option<Prompt>,
+    pub(super) single_call: bool,
+}
+
+impl Model {
+    pub(super) fn new(served: Served) -> Model {
+        let Served { engine, names, aliases, sampling, max_tokens, maps_temperature } = served;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let family = asking::family(&engine);
+        Model { engine, family, names, aliases, sampling, max_tokens, maps_temperature, since }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.names.first().map_or("model", String::as_str)
+    }
+
+    /// Whether a request is for this model; one that names none is.
+    pub(super) fn check_name(&self, fields: &Fields) -> Result<(), Fault> {
+        let name: Option<String> = fields.any(&["model", "name"])?;
+        name.filter(|name| !name.is_empty()).map_or(Ok(()), |name| self.check_called(&name))
+    }
+
+    pub(super) fn check_called(&self, name: &str) -> Result<(), Fault> {
+        let bare = name.strip_suffix(":latest").unwrap_or(name);
+        let mut known = self.names.iter().chain(&self.aliases);
+        if known.any(|known| known.eq_ignore_ascii_case(bare) || known.eq_ignore_ascii_case(name)) {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.names.iter().chain(&self.aliases).map(String::as_str).collect();
+        let message = format!("there is no model '{}' here; these are: {}", Clipped(name), names.join(", "));
+        Err(Fault { field: Some("model".to_owned()), ..Fault::new(Kind::NoModel, message) })
+    }
+
+    /// The prompt, and what the engine is to do with it.
+    pub(super) fn settle(&self, ask: Ask) -> Result<Settled, Fault> {
+        let mut single_call = false;
+        let (mut grammar, mut sampling) = (ask.grammar, ask.sampling);
+        let (prompt, tokens) = match ask.prompt {
+            Asked::Chat(chat) => {
+                single_call = chat.single_call || chat.calls != Calls::Free;
+                let (prompt, forced) = self.framed(&chat)?;
+                grammar = forced.or(grammar);
+                let tokens = self.encode(&prompt, "which its chat format needs")?;
+                (Some(prompt), tokens)
+            }
+            Asked::Text(text) => (None, self.encode(&chat::completion(&text), "which every text begins with")?),
+            Asked::Tokens(tokens) => (None, tokens),
+            Asked::Between { prefix, suffix } => {
+                sampling = asking::without_control(sampling, &self.engine);
+                let prompt = chat::fim(&prefix, &suffix);
+                (None, self.encode(&prompt, "which this model would need to fill in the middle")?)
+            }
+        };
+        let no_frame = Prompt::default();
+        let constraint =
+            grammar.map(|grammar| asking::constraint(grammar, &self.engine, prompt.as_ref().unwrap_or(&no_frame)));
+        let (max_tokens, stop, n_logprobs) = (ask.max_tokens, ask.stop, ask.n_logprobs);
+        let request = Request { prompt: tokens, sampling, max_tokens, stop, constraint, n_logprobs };
+        Ok(Settled { request, prompt, single_call })
+    }
+
+    /// The prompt of a conversation; and for an answer that has to be a call, what is left of that to the model.
+    pub(super) fn framed(&self, chat: &Chat) -> Result<(Prompt, Option<Grammar>), Fault> {
+        let unframed = |error: chat::TemplateError| Fault::field("messages", error);
+        let mut prompt = self.family.prompt(&chat.conversation, chat.options).map_err(unframed)?;
+        let offered = &chat.conversation.tools;
+        let tools: Vec<&Tool> = match &chat.calls {
+            Calls::Free => return Ok((prompt, None)),
+            Calls::Some => offered.iter().collect(),
+            Calls::Named(name) => offered.iter().filter(|tool| tool.name == *name).take(1).collect(),
+        };
+        let none = || Fault::field("tool_choice", "no tool is offered that it could mean");
+        let rest = self.family.begin_call(&mut prompt, &tools).ok_or_else(none)?;
+        let grammar = match rest {
+            CallRest::Arguments(schema) => Grammar::JsonSchema(schema),
+            CallRest::NameAndArguments(choices) => Grammar::Headed(choices),
+        };
+        Ok((prompt, Some(grammar)))
+    }
+
+    pub(super) fn encode(&self, prompt: &Prompt, why: &str) -> Result<Vec<u32>, Fault> {
+        let tokenizer = self.engine.tokenizer();
+        tokenizer.encode_segments(prompt.segments()).map_err(|error| Fault::invalid(format!("{error}, {why}")))
+    }
+
+    pub(super) fn submit(
+        &self,
+        request: Request,
+        sink: impl FnMut(Event) -> bool + Send + 'static,
+    ) -> Result<Canceller, Fault> {
+        Ok(self.engine.submit(request, sink)?)
+    }
+}

@@ -1,0 +1,282 @@
+//! Ollama's protocol: chat and generate, as lines of JSON, and the lists that its clients look at first.
+
+use super::answers::{Answers, Call, End, Reason, Said, Whole};
+use super::app::App;
+use super::ask::{self, Ask, Asked, Calls, Chat, Temperature};
+use super::fault::Fault;
+use super::fields::Fields;
+use super::model::Model;
+use super::stream::{self, Wire, json as line};
+use crate::chat::{Conversation, Message, Options, Thinking};
+use crate::engine::Grammar;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+fn tagged(name: &str) -> String {
+    if name.contains(':') { name.to_owned() } else { format!("{name}:latest") }
+}
+
+fn details(model: &Model) -> Value {
+    json!({
+        "parent_model": "", "format": "gguf", "family": "deepseek2", "families": ["deepseek2"],
+        "parameter_size": "", "quantization_level": "", "chat_family": model.family.name(),
+    })
+}
+
+fn digest(model: &Model) -> String {
+    blake3::hash(format!("{:?}", model.engine.info().fingerprint).as_bytes()).to_hex().to_string()
+}
+
+fn since(model: &Model) -> String {
+    let seconds = i64::try_from(model.since).unwrap_or_default();
+    Timestamp::from_second(seconds).unwrap_or_default().to_string()
+}
+
+fn entry(model: &Model, name: &str) -> Value {
+    let info = model.engine.info();
+    json!({
+        "name": tagged(name), "model": tagged(name), "modified_at": since(model), "size": info.n_bytes,
+        "digest": digest(model), "details": details(model),
+    })
+}
+
+pub(super) async fn tags(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> {
+    let model = app.model()?;
+    let models: Vec<Value> = model.names.iter().map(|name| entry(&model, name)).collect();
+    Ok(Json(json!({ "models": models })))
+}
+
+pub(super) async fn running(State(app): State<Arc<App>>) -> Result<Json<Value>, Fault> {
+    let model = app.model()?;
+    let mut entry = entry(&model, model.name());
+    entry["context_length"] = model.engine.info().n_ctx.into();
+    entry["size_vram"] = 0.into();
+    // It stays as long as the server does.
+    entry["expires_at"] = "2318-01-01T00:00:00Z".into();
+    Ok(Json(json!({ "models": [entry] })))
+}
+
+pub(super) async fn show(State(app): State<Arc<App>>, fields: Fields) -> Result<Json<Value>, Fault> {
+    let model = app.model()?;
+    model.check_name(&fields)?;
+    let info = model.engine.info();
+    let mut capabilities = vec!["completion"];
+    if model.engine.tokenizer().special("<｜fim▁hole｜>").is_ok() {
+        capabilities.push("insert");
+    }
+    if model.family.has_tools() {
+        capabilities.push("tools");
+    }
+    if model.family.thinking() != Thinking::Never {
+        capabilities.push("thinking");
+    }
+    Ok(Json(json!({
+        "modelfile": "", "parameters": "", "template": info.chat_template.as_deref().unwrap_or_default(),
+        "details": details(&model),
+        "model_info": {
+            "general.architecture": "deepseek2",
+            "general.basename": info.name,
+            "deepseek2.context_length": info.n_ctx,
+            "deepseek2.block_count": info.n_layer,
+            "tokenizer.ggml.tokens": info.n_vocab,
+        },
+        "capabilities": capabilities, "modified_at": since(&model),
+    })))
+}
+
+pub(super) async fn chat(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, Fault> {
+    let model = app.model()?;
+    model.check_name(&fields)?;
+    let conversation = Conversation { messages: messages(&fields)?, tools: fields.get("tools")?.unwrap_or_default() };
+    if conversation.messages.is_empty() {
+        return Ok(Json(loaded(&model, true)).into_response());
+    }
+    let options = Options { thinking: thinking(&fields, &model)?, ending: ask::ending(&conversation, true) };
+    let chat = Chat { conversation, options, calls: Calls::Free, single_call: false };
+    answer(app, &fields, model, Asked::Chat(chat), true).await
+}
+
+pub(super) async fn generate(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, Fault> {
+    let model = app.model()?;
+    model.check_name(&fields)?;
+    let prompt: String = fields.get("prompt")?.unwrap_or_default();
+    let suffix: String = fields.get("suffix")?.unwrap_or_default();
+    if prompt.is_empty() && suffix.is_empty() {
+        return Ok(Json(loaded(&model, false)).into_response());
+    }
+    let asked = if !suffix.is_empty() {
+        Asked::Between { prefix: prompt, suffix }
+    } else if fields.flag("raw")? {
+        Asked::Text(prompt)
+    } else {
+        let system: Option<String> = fields.get("system")?;
+        let messages = system.map(Message::System).into_iter().chain([Message::User(prompt)]).collect();
+        let options = Options { thinking: thinking(&fields, &model)?, ..Options::default() };
+        let conversation = Conversation::new(messages);
+        Asked::Chat(Chat { conversation, options, calls: Calls::Free, single_call: false })
+    };
+    answer(app, &fields, model, asked, false).await
+}
+
+/// Without a question a model is loaded; it is.
+fn loaded(model: &Model, is_chat: bool) -> Value {
+    let mut value = Wired { name: model.name().to_owned(), is_chat, end: None }.object("", None, &[], true);
+    value["done_reason"] = "load".into();
+    value
+}
+
+async fn answer(
+    app: Arc<App>,
+    fields: &Fields,
+    model: Arc<Model>,
+    prompt: Asked,
+    is_chat: bool,
+) -> Result<Response, Fault> {
+    let options = fields.object("options")?;
+    let ask = Ask {
+        prompt,
+        sampling: ask::sampling(&options, &model, Temperature::Plain)?,
+        // -2 is as many as the context holds, as -1 is.
+        max_tokens: match options.value("num_predict").and_then(Value::as_i64) {
+            Some(n) if n < 0 => model.max_tokens,
+            _ => ask::max_tokens(&options, &["num_predict"], &model)?,
+        },
+        stop: ask::texts(&options, "stop")?,
+        grammar: format(fields)?,
+        n_logprobs: None,
+        n: 1,
+    };
+    let is_streamed = fields.get("stream")?.unwrap_or(true);
+    let answers = Answers::begin(&app, vec![ask]).await?;
+    let mut wired = Wired { name: model.name().to_owned(), is_chat, end: None };
+    if is_streamed {
+        return Ok(stream::response(answers, wired));
+    }
+    let Whole { reasoning, content, calls, end, .. } = answers.collect().await?.into_iter().next().unwrap_or_default();
+    wired.end = end;
+    let mut value = wired.object(&content, reasoning.as_deref(), &calls, true);
+    wired.figures(&mut value);
+    Ok(Json(value).into_response())
+}
+
+fn thinking(fields: &Fields, model: &Model) -> Result<Option<bool>, Fault> {
+    let think = match fields.value("think") {
+        Some(Value::Bool(think)) => Some(*think),
+        Some(Value::String(effort)) => Some(effort != "none"),
+        Some(_) => return Err(fields.fault("think", "it must be true or false")),
+        None => None,
+    };
+    Ok(think.filter(|_| model.family.thinking() == Thinking::OnRequest))
+}
+
+fn format(fields: &Fields) -> Result<Option<Grammar>, Fault> {
+    match fields.value("format") {
+        None => Ok(None),
+        Some(Value::String(format)) if format.is_empty() => Ok(None),
+        Some(Value::String(format)) if format == "json" => Ok(Some(Grammar::JsonObject)),
+        Some(schema @ Value::Object(_)) => Ok(Some(Grammar::JsonSchema(schema.clone()))),
+        Some(_) => Err(fields.fault("format", "it must be \"json\" or a JSON schema")),
+    }
+}
+
+/// OpenAI's messages, but for the names of two fields.
+fn messages(fields: &Fields) -> Result<Vec<Message>, Fault> {
+    let mut values: Vec<Map<String, Value>> = fields.get("messages")?.unwrap_or_default();
+    for message in &mut values {
+        if let Some(thinking) = message.remove("thinking") {
+            message.insert("reasoning_content".to_owned(), thinking);
+        }
+        if message.get("images").and_then(Value::as_array).is_some_and(|images| !images.is_empty()) {
+            return Err(fields.fault("messages", "no model here can see an image"));
+        }
+    }
+    let values = values.into_iter().map(Value::Object).collect();
+    super::fields::read(&Value::Array(values), &fields.path("messages"))
+}
+
+struct Wired {
+    name: String,
+    is_chat: bool,
+    end: Option<End>,
+}
+
+impl Wired {
+    fn object(&self, text: &str, thinking: Option<&str>, calls: &[Call], done: bool) -> Value {
+        let mut value = json!({ "model": self.name, "created_at": Timestamp::now().to_string() });
+        if self.is_chat {
+            let mut message = json!({ "role": "assistant", "content": text });
+            if let Some(thinking) = thinking {
+                message["thinking"] = thinking.into();
+            }
+            if !calls.is_empty() {
+                message["tool_calls"] = calls.iter().map(call_json).collect();
+            }
+            value["message"] = message;
+        } else {
+            value["response"] = text.into();
+            if let Some(thinking) = thinking {
+                value["thinking"] = thinking.into();
+            }
+        }
+        value["done"] = done.into();
+        value
+    }
+
+    fn figures(&self, value: &mut Value) {
+        let Some(End { reason, usage }) = &self.end else { return };
+        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        value["done_reason"] = if *reason == Reason::Length { "length" } else { "stop" }.into();
+        value["total_duration"] = nanos(usage.prompt_time + usage.generation_time).into();
+        value["load_duration"] = 0.into();
+        value["prompt_eval_count"] = usage.prompt_tokens.into();
+        value["prompt_eval_duration"] = nanos(usage.prompt_time).into();
+        value["eval_count"] = usage.generated_tokens.into();
+        value["eval_duration"] = nanos(usage.generation_time).into();
+    }
+}
+
+fn call_json(call: &Call) -> Value {
+    let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
+    json!({ "id": call.id, "function": { "name": call.name, "arguments": arguments } })
+}
+
+impl Wire for Wired {
+    const CONTENT_TYPE: &'static str = "application/x-ndjson";
+
+    fn begin(&mut self) -> String {
+        String::new()
+    }
+
+    fn said(&mut self, _: usize, said: Said) -> String {
+        let value = match said {
+            Said::Prompt(_) | Said::Token(_) => return String::new(),
+            Said::Reasoning(text) => self.object("", Some(&text), &[], false),
+            Said::Content(text) => self.object(&text, None, &[], false),
+            Said::Call(call) => self.object("", None, &[call], false),
+            Said::End(end) => {
+                self.end = Some(end);
+                return String::new();
+            }
+            Said::Failed(fault) => fault.ollama(),
+        };
+        line(&value) + "\n"
+    }
+
+    fn end(&mut self) -> String {
+        if self.end.is_none() {
+            return String::new();
+        }
+        let mut value = self.object("", None, &[], true);
+        self.figures(&mut value);
+        line(&value) + "\n"
+    }
+
+    /// A line that says nothing would be read as something.
+    fn ping(&self) -> String {
+        String::new()
+    }
+}
