@@ -107,6 +107,7 @@ fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     match cause.downcast_ref::<engine::Failure>() {
         Some(engine::Failure::Gone) => return Some(Exit::Internal),
+        Some(engine::Failure::ServerGone) => return Some(Exit::Unreachable),
         Some(engine::Failure::Constraint(_)) => return Some(Exit::Unsatisfied),
         _ => {}
     }

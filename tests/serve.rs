@@ -484,7 +484,48 @@ fn it_ends_in_good_order() {
         .unwrap();
     server.until("cachalot_requests_running", 1.0);
     signal(&server, rustix::process::Signal::INT);
+    let cut = read(&mut stream);
+    assert_eq!(cut.status, 503, "{cut:?}");
+    assert!(cut.body.contains("the answer was cut"), "{cut:?}");
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+/// A call that was cut is none, and what marks it is not to be read.
+#[test]
+fn no_markers_of_calls_that_were_cut() {
+    let server = Server::start(&[]);
+    let parameters = json!({ "type": "object", "properties": { "a": { "type": "integer" } }, "required": ["a"] });
+    let tools = json!([{ "type": "function", "function": { "name": "add", "parameters": parameters } }]);
+    for stream in [false, true] {
+        let more = json!({ "tools": tools, "tool_choice": "required", "max_tokens": 2, "stream": stream });
+        let response = server.post(CHAT, &with(question("What is 17 + 25?"), more));
+        assert_eq!(response.status, 200);
+        assert!(response.body.contains(r#""finish_reason":"length""#), "{response:?}");
+        assert!(!response.body.contains("tool▁call") && !response.body.contains("add"), "{response:?}");
+    }
+}
+
+#[test]
+fn what_is_refused_at_the_door() {
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(keys.path(), "# of the team\nk1\n").unwrap();
+    let page = "http://a.example";
+    let server = Server::start(&["--api-key-file", keys.path().to_str().unwrap(), "--cors", page]);
+    let ask = |key: &str| server.send("GET", "/v1/models", &[("origin", page), ("x-api-key", key)], b"");
+    assert_eq!(ask("k1").status, 200);
+    let refused = ask("# of the team");
+    assert_eq!(refused.status, 401);
+    assert!(refused.head.contains("access-control-allow-origin: http://a.example"), "{refused:?}");
+    let twice = server.send("GET", "/health", &[("host", "localhost"), ("host", "evil.example")], b"");
+    assert_eq!(twice.status, 400, "{twice:?}");
+    let mut named = quiet(&["serve", "--port", "0", "--allow-host", "http://a.b/"]);
+    assert_eq!(named.status().unwrap().code(), Some(2));
+}
+
+fn quiet(args: &[&str]) -> std::process::Command {
+    let mut command = support::program();
+    command.args(args).stderr(std::process::Stdio::null());
+    command
 }
 
 fn signal(server: &Server, signal: rustix::process::Signal) {

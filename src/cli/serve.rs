@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// A key that clients must send; may be repeated. Others on this machine may see it in the list of processes
     #[arg(long = "api-key", value_name = "KEY", env = "CACHALOT_API_KEY", hide_env_values = true)]
     keys: Vec<String>,
-    /// A file of such keys, one a line
+    /// A file of such keys, one a line; lines that begin with # are comments
     #[arg(long = "api-key-file", value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// A name by which clients may call this server, such as that of a proxy; may be repeated
@@ -189,7 +189,8 @@ fn options(args: &Args) -> anyhow::Result<server::Options> {
     if let Some(path) = &args.key_file {
         let name = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|error| BadInput::Unreadable { name: name.clone(), error })?;
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
         if lines.is_empty() {
             return Err(BadInput::Faulty { name, fault: "there is no key in it".to_owned() }.into());
         }
@@ -197,6 +198,11 @@ fn options(args: &Args) -> anyhow::Result<server::Options> {
     }
     if keys.iter().any(String::is_empty) {
         return Err(BadInput::Argument("--api-key: a key is empty".to_owned()).into());
+    }
+    if let Some(name) = args.allowed_hosts.iter().find(|name| name.contains(['/', ' ']) || name.is_empty()) {
+        let fault =
+            format!("--allow-host: '{name}' is no name: give it without scheme and path, as in chat.example.org");
+        return Err(BadInput::Argument(fault).into());
     }
     Ok(server::Options {
         host: args.host.clone(),

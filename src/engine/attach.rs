@@ -259,7 +259,7 @@ impl Remote {
         let (mut events, stream) = begin().map_err(|_| Refused::Gone)?;
         let read = move || {
             loop {
-                let event = read_frame::<Sent>(&mut events).map_or(Event::Failed(Failure::Gone), Event::from);
+                let event = read_frame::<Sent>(&mut events).map_or(Event::Failed(Failure::ServerGone), Event::from);
                 let is_last = matches!(event, Event::Finished(_) | Event::Failed(_));
                 if !sink(event) || is_last {
                     return;

@@ -117,6 +117,8 @@ pub enum Failure {
     /// In the process that has the model open.
     #[error("{0}")]
     Elsewhere(String),
+    #[error("the server that has the model open went away before the answer was whole; --no-attach does without it")]
+    ServerGone,
     #[error("the engine ended: an internal error")]
     Gone,
 }

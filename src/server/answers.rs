@@ -14,6 +14,9 @@ use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+/// Why an answer ends that the server has no time for any more.
+const CUT: &str = "the answer was cut: the server stops";
+
 /// What happens to an answer. The last is [`Said::End`] or [`Said::Failed`].
 #[derive(Debug, Clone)]
 pub(super) enum Said {
@@ -141,14 +144,22 @@ impl Answers {
             if self.answers.iter().all(|answer| answer.stage == Stage::Over) {
                 return None;
             }
-            let Some((index, event)) = self.events.recv().await else {
-                // The engine has ended without a word.
-                let open = self.answers.iter_mut().enumerate().find(|(_, answer)| answer.stage != Stage::Over);
-                let (index, answer) = open?;
-                answer.enter(Stage::Over, &self.app);
-                return Some((index, Said::Failed(Fault::from(crate::engine::Failure::Gone))));
+            let fault = tokio::select! {
+                event = self.events.recv() => match event {
+                    Some((index, event)) => {
+                        self.take(index, event);
+                        continue;
+                    }
+                    // The engine has ended without a word.
+                    None => Fault::from(crate::engine::Failure::Gone),
+                },
+                () = self.app.is_cut() => Fault::unavailable(CUT),
             };
-            self.take(index, event);
+            let open = self.answers.iter_mut().enumerate().find(|(_, answer)| answer.stage != Stage::Over);
+            let (index, answer) = open?;
+            answer.canceller.cancel_after_step();
+            answer.enter(Stage::Over, &self.app);
+            return Some((index, Said::Failed(fault)));
         }
     }
 
@@ -255,7 +266,11 @@ impl Answer {
 
     fn finish(&mut self, finished: &Finished, app: &App, said: &mut Vec<Said>) {
         if let Some(parser) = self.parser.take() {
-            let events = parser.finish();
+            let mut events = parser.finish();
+            if matches!(finished.reason, FinishReason::Length | FinishReason::ContextFull) {
+                // A call that was cut is none, and its markers are nobody's text.
+                events.retain(|event| !matches!(event, chat::Event::Malformed { .. }));
+            }
             self.say(events, app, said);
         }
         let (usage, metrics) = (finished.usage, &app.metrics);
@@ -271,7 +286,7 @@ impl Answer {
             FinishReason::StopString(number) => Reason::StopString(self.stop.get(number).cloned().unwrap_or_default()),
             FinishReason::Length | FinishReason::ContextFull => Reason::Length,
             FinishReason::Cancelled => {
-                said.push(Said::Failed(Fault::unavailable("the request was cancelled: the server is about to stop")));
+                said.push(Said::Failed(Fault::unavailable(CUT)));
                 return;
             }
         };

@@ -19,6 +19,8 @@ pub(super) struct App {
     stage: Mutex<Stage>,
     places: Arc<Semaphore>,
     stop: watch::Sender<bool>,
+    /// What is still answered when the time for it is over ends too.
+    cut: watch::Sender<bool>,
     /// Makes ids that no other run of the program has.
     salt: [u8; 16],
     n_ids: AtomicU64,
@@ -41,6 +43,7 @@ impl App {
             started: Instant::now(),
             stage: Mutex::new(Stage::Loading(None)),
             stop: watch::channel(false).0,
+            cut: watch::channel(false).0,
             salt,
             n_ids: AtomicU64::new(0),
             options,
@@ -66,6 +69,16 @@ impl App {
 
     pub(super) fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
+    }
+
+    pub(super) fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    /// Comes back when answers have to end.
+    pub(super) async fn is_cut(&self) {
+        // The sender is this app itself.
+        let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
     }
 
     /// The model, where there is one and the server is not about to end.

@@ -180,6 +180,9 @@ pub(super) fn grammar(fields: &Fields) -> Result<Option<Grammar>, Fault> {
     }
     if let Some(choices) = value("choice", "guided_choice") {
         let choices: Vec<String> = super::fields::read(&choices, "guided_choice")?;
+        if choices.is_empty() {
+            return Err(fields.fault("guided_choice", "there is nothing to choose from"));
+        }
         let choices: Vec<String> = choices.iter().map(|choice| regex::escape(choice)).collect();
         return Ok(Some(Grammar::Regex(choices.join("|"))));
     }

@@ -25,11 +25,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// A request came over a socket that only this user's programs can reach.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Local;
-
-/// Lets requests pass that may, and says of others why not.
+/// Lets requests pass that know this server's name, from pages that may ask.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match check(&app, &request) {
         Ok(()) => next.run(request).await,
@@ -37,25 +33,31 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     }
 }
 
-fn check(app: &App, request: &Request) -> Result<(), Fault> {
-    if request.extensions().get::<Local>().is_some() {
-        return Ok(());
+/// Lets requests pass that have a key, where one is wanted.
+pub(super) async fn ask_for_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    match check_key(&app, &request) {
+        Ok(()) => next.run(request).await,
+        Err(fault) => fault.into_response(),
     }
-    let headers = request.headers();
+}
+
+fn check(app: &App, request: &Request) -> Result<(), Fault> {
     let host = called(request)?;
     if !is_known_host(app, host) {
         let message =
             format!("this server is not called '{}': a name is allowed with --allow-host", host.escape_debug());
         return Err(Fault::new(Kind::Forbidden, message));
     }
-    check_origin(app, request, host)?;
+    check_origin(app, request, host)
+}
+
+fn check_key(app: &App, request: &Request) -> Result<(), Fault> {
     // A browser asks without the key whether it may ask.
     if is_open(request.method(), request.uri().path()) || app.options.keys.is_empty() {
         return Ok(());
     }
-    let given = given_key(headers).map(blake3_of);
-    let is_right = given.is_some_and(|given| app.options.keys.iter().any(|key| key.0 == given));
-    match is_right {
+    let given = given_key(request.headers()).map(blake3_of);
+    match given.is_some_and(|given| app.options.keys.iter().any(|key| key.0 == given)) {
         true => Ok(()),
         false => Err(Fault::new(Kind::NoKey, "the key is missing or wrong: send 'Authorization: Bearer KEY'")),
     }
@@ -83,6 +85,9 @@ fn given_key(headers: &HeaderMap) -> Option<&str> {
 /// The name by which the server was called, with its port.
 fn called(request: &Request) -> Result<&str, Fault> {
     let header = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(Fault::invalid("the request has several Hosts"));
+    }
     let authority = request.uri().authority().map(|authority| authority.as_str());
     authority.or(header).ok_or_else(|| Fault::invalid("the request has no Host"))
 }

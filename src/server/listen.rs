@@ -23,6 +23,8 @@ const HEADER_TIME: Duration = Duration::from_secs(15);
 const TLS_TIME: Duration = Duration::from_secs(10);
 /// That a client does not take what is written to it.
 const WRITE_TIME: Duration = Duration::from_secs(30);
+/// For the last words to answers that are cut.
+const CUT_TIME: Duration = Duration::from_secs(2);
 const MAX_HEADER_BYTES: usize = 32 << 10;
 const MAX_HEADERS: usize = 100;
 /// Descriptors that are not for connections.
@@ -71,10 +73,16 @@ impl Listening {
         // The sender is the app itself.
         let _ = stop.wait_for(|stop| *stop).await;
         let Ok(mut connections) = self.accepting.await else { return };
-        let all = async { while connections.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(app.options.grace, all).await;
+        if tokio::time::timeout(app.options.grace, all_over(&mut connections)).await.is_err() {
+            app.cut();
+            let _ = tokio::time::timeout(CUT_TIME, all_over(&mut connections)).await;
+        }
         connections.shutdown().await;
     }
+}
+
+async fn all_over(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
 }
 
 /// As many as wanted, or as files may be open.

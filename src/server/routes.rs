@@ -49,11 +49,13 @@ pub(super) fn router(app: &Arc<App>) -> Result<Router, ServeError> {
         // Bodies are bounded where they are read.
         .layer(axum::extract::DefaultBodyLimit::disable())
         .with_state(app.clone());
-    let router = match cors(&app.options.origins)? {
-        Some(cors) => router.layer(cors),
-        None => router,
+    let keyed = router.layer(from_fn_with_state(app.clone(), door::ask_for_key));
+    // Before the key, so that a page can read that it is missing.
+    let shared = match cors(&app.options.origins)? {
+        Some(cors) => keyed.layer(cors),
+        None => keyed,
     };
-    let guarded = router.layer(from_fn_with_state(app.clone(), door::guard));
+    let guarded = shared.layer(from_fn_with_state(app.clone(), door::guard));
     Ok(guarded.layer(from_fn_with_state(app.clone(), finish)))
 }
 
