@@ -360,7 +360,8 @@ fn a_server_holds_its_bounds() {
             stream
         })
         .collect();
-    assert_eq!(server.figure("cachalot_requests_running") + server.figure("cachalot_requests_waiting"), 2.0);
+    server.until("cachalot_requests_running", 1.0);
+    server.until("cachalot_requests_waiting", 1.0);
     let refused = server.post(CHAT, &question("x"));
     assert!(refused.status == 429 && refused.head.contains("retry-after: "), "{refused:?}");
     let (_, _, error) = fault(&server.post(CHAT, &with(question("x"), json!({ "n": 3 }))));
