@@ -10,6 +10,7 @@ mod activation;
 mod avx2;
 mod avx512;
 mod block;
+mod dots;
 mod gemm;
 mod kernel;
 mod many;

@@ -11,8 +11,8 @@ use crate::engine::{Canceller, Event, FinishReason, Finished, Piece, Progress, R
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// Why an answer ends that the server has no time for any more.
 const CUT: &str = "the answer was cut: the server stops";
@@ -57,6 +57,7 @@ pub(super) struct Answers {
     events: UnboundedReceiver<(usize, Event)>,
     answers: Vec<Answer>,
     ready: VecDeque<(usize, Said)>,
+    cut: watch::Receiver<bool>,
     _places: OwnedSemaphorePermit,
 }
 
@@ -101,7 +102,8 @@ impl Answers {
         let begin = move || {
             let (sender, events) = unbounded_channel();
             let (answers, ready) = (Vec::new(), VecDeque::new());
-            let mut begun = Answers { app, model, events, answers, ready, _places: places };
+            let cut = app.cutting();
+            let mut begun = Answers { app, model, events, answers, ready, cut, _places: places };
             for ask in asks {
                 let n = ask.n;
                 let settled = begun.model.settle(ask)?;
@@ -153,7 +155,7 @@ impl Answers {
                     // The engine has ended without a word.
                     None => Fault::from(crate::engine::Failure::Gone),
                 },
-                () = self.app.is_cut() => Fault::unavailable(CUT),
+                () = is_cut(&mut self.cut) => Fault::unavailable(CUT),
             };
             let open = self.answers.iter_mut().enumerate().find(|(_, answer)| answer.stage != Stage::Over);
             let (index, answer) = open?;
@@ -209,6 +211,11 @@ impl Answers {
         }
         Ok(wholes)
     }
+}
+
+async fn is_cut(cut: &mut watch::Receiver<bool>) {
+    // The sender is the app itself.
+    let _ = cut.wait_for(|cut| *cut).await;
 }
 
 impl Answer {

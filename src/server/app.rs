@@ -75,10 +75,9 @@ impl App {
         self.cut.send_replace(true);
     }
 
-    /// Comes back when answers have to end.
-    pub(super) async fn is_cut(&self) {
-        // The sender is this app itself.
-        let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
+    /// Whether answers have to end.
+    pub(super) fn cutting(&self) -> watch::Receiver<bool> {
+        self.cut.subscribe()
     }
 
     /// The model, where there is one and the server is not about to end.

@@ -29,6 +29,7 @@ mod tables;
 
 use super::activation::{Group, Order, Row};
 use super::block::group_bytes;
+use super::dots::dots;
 use super::kernel::Way;
 use crate::gguf::TensorType;
 use std::arch::x86_64::*;
@@ -248,28 +249,6 @@ fn reduced(sums: __m256) -> f32 {
 unsafe fn f16(at: *const u8) -> __m256 {
     // SAFETY: the caller's pointer has two bytes.
     _mm256_cvtph_ps(_mm_set1_epi16(unsafe { at.cast::<i16>().read_unaligned() }))
-}
-
-/// From slices to pointers, four rows at a time.
-macro_rules! dots {
-    ($name:ident, $trait:ident, $dot:ident) => {
-        fn $name<F: $trait>(row: &[u8], x: &[Row<'_>], out: &mut [f32]) {
-            let n = row.len() / const { group_bytes(F::TYPE) };
-            assert!(x.iter().all(|x| x.groups.len() >= n), "a row of activations is too short");
-            for (x, out) in x.chunks(4).zip(out.chunks_mut(4)) {
-                let ptr = |n: usize| x[n].groups.as_ptr();
-                // SAFETY: lengths are checked above; kernels are called where they are supported only.
-                unsafe {
-                    match x.len() {
-                        1 => out.copy_from_slice(&$dot::<F, 1>(row.as_ptr(), n, [ptr(0)])),
-                        2 => out.copy_from_slice(&$dot::<F, 2>(row.as_ptr(), n, [ptr(0), ptr(1)])),
-                        3 => out.copy_from_slice(&$dot::<F, 3>(row.as_ptr(), n, [ptr(0), ptr(1), ptr(2)])),
-                        _ => out.copy_from_slice(&$dot::<F, 4>(row.as_ptr(), n, [ptr(0), ptr(1), ptr(2), ptr(3)])),
-                    }
-                }
-            }
-        }
-    };
 }
 
 dots!(whole, Whole, dot_whole);
