@@ -1,5 +1,5 @@
 //! The official clients of the protocols that `serve` speaks. `tools/clients/install.sh` fetches them from their
-//! registries; where CACHALOT_SDK_TESTS is 1 they must be there, elsewhere they are used if they are.
+//! registries; where OFFICIAL_CLIENTS is 1 they must be there, elsewhere they are used if they are.
 
 #![cfg(feature = "demo")]
 
@@ -15,7 +15,7 @@ fn folder() -> PathBuf {
 
 fn check(program: &Path, script: &Path) {
     if !program.exists() || !script.exists() {
-        let is_wanted = std::env::var("CACHALOT_SDK_TESTS").is_ok_and(|value| value == "1");
+        let is_wanted = std::env::var("OFFICIAL_CLIENTS").is_ok_and(|value| value == "1");
         assert!(!is_wanted, "{} is missing: run tools/clients/install.sh", script.display());
         eprintln!("not run: tools/clients/install.sh fetches the clients");
         return;
