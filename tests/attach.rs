@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use support::Ended;
@@ -51,13 +51,25 @@ fn answers_are_the_same_and_so_are_exit_codes() {
         assert_eq!((attached.code, &attached.stdout), (Some(code), &alone.stdout), "{args:?}: {attached:?}");
         assert_eq!(alone.code, Some(code), "{args:?}: {alone:?}");
     }
+    assert_eq!(server.figure("cachalot_requests_finished_total"), 6.0);
+    assert!(server.figure("cachalot_generated_tokens_total") > 10.0);
     // Not where something else is wanted.
     for args in [&["-c", "64"][..], &["--cache-type", "q8_0"], &["--routing", "plain"], &["--no-mmap"]] {
         let ended = run(folder.path(), &[&["run", "-v", "-p", "What is 17 + 25?"], args].concat());
         assert!(ended.code == Some(0) && !ended.stderr.contains(ATTACHED), "{args:?}: {ended:?}");
     }
     // A second server leaves the first one's socket alone, and the first takes it along.
-    drop(start(folder.path()));
+    let mut second = support::program();
+    second.env("XDG_RUNTIME_DIR", folder.path()).args(["serve", "demo", "--port", "0"]).stderr(Stdio::piped());
+    let mut second = second.spawn().unwrap();
+    let said: Vec<String> = BufReader::new(second.stderr.take().unwrap())
+        .lines()
+        .map(|line| line.unwrap())
+        .take_while(|line| !line.ends_with(" answers"))
+        .collect();
+    assert!(said.iter().any(|line| line.contains("another server of this user has the same model")), "{said:?}");
+    signal(&second, rustix::process::Signal::TERM);
+    second.wait().unwrap();
     assert!(run(folder.path(), &["run", "-v", "-p", "Hi"]).stderr.contains(ATTACHED));
     signal(&server.child, rustix::process::Signal::TERM);
     assert_eq!(server.child.wait().unwrap().code(), Some(0));

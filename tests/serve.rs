@@ -258,6 +258,7 @@ fn text_becomes_tokens_and_comes_back() {
 fn the_server_says_how_it_is() {
     let server = Server::start(&["--parallel", "4"]);
     assert_eq!((server.get("/health").status, server.get("/health").json()), (200, json!({ "status": "ok" })));
+    assert_eq!(server.get("/health/").status, 200);
     assert_eq!(server.get("/version").json()["version"], env!("CARGO_PKG_VERSION"));
     let models = server.get("/v1/models").json();
     assert_eq!((&models["data"][0]["id"], &models["data"][0]["object"]), (&json!("demo"), &json!("model")));
@@ -432,6 +433,9 @@ fn it_does_not_start_where_it_must_not() {
     let vllm = ["--tensor-parallel-size", "2", "--gpu-memory-utilization", "0.9", "--max-model-len", "64"];
     let ended = support::cachalot(&[&["serve", "-m", "no-such-model", "--port", "0"][..], &vllm].concat());
     assert!(ended.stderr.contains("experts are placed one by one") && ended.stderr.contains("not needed"), "{ended:?}");
+    let llama = ["--ctx-size", "64", "--n-gpu-layers", "99", "--jinja", "--flash-attn", "on", "--batch-size", "64"];
+    let ended = support::cachalot(&[&["serve", "-m", "no-such-model", "--port", "0"][..], &llama].concat());
+    assert!(ended.code == Some(66) && ended.stderr.contains("--jinja is not needed"), "{ended:?}");
 }
 
 /// What came from outside cannot write lines of its own, and no key is in it.
@@ -554,4 +558,62 @@ fn idle_and_slow_connections_keep_nobody_waiting() {
     assert_eq!(server.get("/health").status, 200);
     drop((idle, slow));
     server.until("cachalot_connections", 1.0);
+}
+
+/// Clients that do not go on are let go: amid headers, amid a body, without a request, and without reading.
+#[test]
+fn who_keeps_the_server_waiting_is_let_go() {
+    let server = Server::start(&["--timeout", "1"]);
+    let until_closed = |begun: &str| {
+        let mut stream = server.connect();
+        stream.write_all(begun.as_bytes()).unwrap();
+        read(&mut stream)
+    };
+    until_closed("");
+    until_closed("GET /health HTTP/1.1\r\nhost: loc");
+    let cut = until_closed(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: 100\r\nconnection: close\r\n\r\n{",
+    );
+    assert!(cut.status == 408 && cut.body.contains("in time"), "{cut:?}");
+    // Far more than the system keeps for a client that reads nothing.
+    let body = json!({ "content": "a ".repeat(2_000_000), "with_pieces": true }).to_string();
+    let mut stream = server.connect();
+    stream.write_all(&request("POST", "/tokenize", &[("content-type", "application/json")], body.as_bytes())).unwrap();
+    stream.peek(&mut [0]).unwrap();
+    server.until("cachalot_connections", 1.0);
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.len() < 40_000_000, "{}", rest.len());
+}
+
+#[test]
+fn figures_are_of_all_work() {
+    let server = Server::start(&["--parallel", "1"]);
+    let end = "cachalot_requests_cancelled_total";
+    // Cut in the middle: its tokens were computed all the same.
+    let body = with(question("What is 17 + 25?"), json!({ "stream": true, "min_p": 0, "logit_bias": { "1": -100 } }));
+    let mut stream = server.connect();
+    stream
+        .write_all(&request("POST", CHAT, &[("content-type", "application/json")], body.to_string().as_bytes()))
+        .unwrap();
+    stream.read_exact(&mut [0; 2000]).unwrap();
+    drop(stream);
+    server.until(end, 1.0);
+    let of_cut = [server.figure("cachalot_prompt_tokens_total"), server.figure("cachalot_generated_tokens_total")];
+    assert!(of_cut[0] > 5.0 && of_cut[1] > 2.0, "{of_cut:?}");
+    let usage = server.post(CHAT, &question("What is 17 + 25?")).json()["usage"].clone();
+    let prompt = server.figure("cachalot_prompt_tokens_total") - of_cut[0];
+    let generated = server.figure("cachalot_generated_tokens_total") - of_cut[1];
+    assert_eq!(
+        (json!(prompt as u64), json!(generated as u64)),
+        (usage["prompt_tokens"].clone(), usage["completion_tokens"].clone())
+    );
+    assert_eq!(server.figure("cachalot_requests_finished_total"), 1.0);
+    assert_eq!(server.figure("cachalot_queue_seconds_count"), 2.0);
+    assert_eq!(server.figure("cachalot_first_token_seconds_count"), 2.0);
+    // Every step computes all layers of experts, and each token needs some.
+    let [steps, layers, experts] =
+        ["steps", "expert_layers", "experts"].map(|name| server.figure(&format!("cachalot_{name}_total")));
+    assert!(layers >= steps && layers % steps == 0.0 && experts >= layers, "{steps} {layers} {experts}");
 }

@@ -15,6 +15,7 @@ mod detokenize;
 mod doctor;
 mod file_edit;
 mod fim;
+mod foreign;
 mod generate;
 mod gpus;
 mod imatrix;

@@ -1,5 +1,6 @@
 //! `cachalot serve`: a model that answers over HTTP.
 
+use super::foreign::ForeignFlags;
 use super::interrupt;
 use super::model::{ModelOptions, remarks};
 use super::output::message;
@@ -23,7 +24,8 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(mut_arg("verbose", |arg| arg.help("Say what of the model goes where, and which requests come")))]
-#[command(mut_arg("context", |arg| arg.help("Tokens of context, of all requests together [default: the model's own, at most 32768]").alias("max-model-len")))]
+#[command(mut_arg("context", |arg| arg.help("Tokens of context, of all requests together [default: the model's own, at most 32768]").aliases(["max-model-len", "ctx-size"])))]
+#[command(mut_arg("batch", |arg| arg.aliases(["max-num-batched-tokens", "batch-size"])))]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: what `cachalot use`
     /// has set, or the demo model]
@@ -68,6 +70,9 @@ pub(super) struct Args {
     /// Bytes of a request at most
     #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = bytes, hide_short_help = true)]
     max_body: u64,
+    /// Seconds that a client may take for the headers of a request, for its body, and to read what is sent to it
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = at_least_one::<u64>, hide_short_help = true)]
+    timeout: u64,
     /// Seconds that requests under way have once the server is told to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 30, hide_short_help = true)]
     grace: u64,
@@ -88,7 +93,7 @@ pub(super) struct Args {
     #[command(flatten)]
     options: ModelOptions,
     #[command(flatten)]
-    vllm: VllmOptions,
+    foreign: ForeignFlags,
 }
 
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
@@ -98,50 +103,6 @@ enum TemperatureMap {
     Auto,
     On,
     Off,
-}
-
-/// Flags of vLLM's that are understood, and do nothing here.
-#[derive(Debug, Clone, clap::Args)]
-struct VllmOptions {
-    #[arg(long, hide = true)]
-    gpu_memory_utilization: Option<f64>,
-    #[arg(long, hide = true)]
-    tensor_parallel_size: Option<usize>,
-    #[arg(long, hide = true)]
-    pipeline_parallel_size: Option<usize>,
-    #[arg(long, hide = true)]
-    dtype: Option<String>,
-    #[arg(long, hide = true)]
-    quantization: Option<String>,
-    #[arg(long, hide = true)]
-    trust_remote_code: bool,
-    #[arg(long, hide = true)]
-    enforce_eager: bool,
-}
-
-impl VllmOptions {
-    fn remarks(&self) -> Vec<&'static str> {
-        let said = [
-            (
-                self.gpu_memory_utilization.is_some(),
-                "--gpu-memory-utilization is not needed: what is free is measured, and `cachalot plan` shows what goes where",
-            ),
-            (
-                self.tensor_parallel_size.is_some_and(|n| n > 1),
-                "--tensor-parallel-size: layers are not split here; experts are placed one by one instead, and `cachalot \
-                 plan` shows where",
-            ),
-            (
-                self.pipeline_parallel_size.is_some_and(|n| n > 1),
-                "--pipeline-parallel-size: one machine computes all layers here",
-            ),
-            (self.dtype.is_some(), "--dtype: the file says in which types its weights are"),
-            (self.quantization.is_some(), "--quantization: the file says how it is quantised"),
-            (self.trust_remote_code, "--trust-remote-code is not needed: no code of a model is run"),
-            (self.enforce_eager, "--enforce-eager is not needed"),
-        ];
-        said.into_iter().filter(|(is_said, _)| *is_said).map(|(_, remark)| remark).collect()
-    }
 }
 
 const EXAMPLES: &str = "\
@@ -159,7 +120,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             message(text);
         }
     };
-    args.vllm.remarks().iter().for_each(|remark| say(remark));
+    args.foreign.remarks().iter().for_each(|remark| say(remark));
     let server = Server::start(options(args)?)?;
     let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
     say(&format!("listening on {scheme}://{}; loading the model", server.address()));
@@ -171,7 +132,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         remarks(&engine);
     }
     let engine = Arc::new(engine);
-    let _hosting = host(args, &engine);
+    let _hosting = (!args.no_attach).then(|| host(args, &engine));
     let served = served(args, model, engine)?;
     let ready = format!("{} answers", Escaped(served.names.first().map_or("the model", String::as_str)));
     // From here on a signal ends it in good order; another one ends it at once.
@@ -214,21 +175,24 @@ fn options(args: &Args) -> anyhow::Result<server::Options> {
         n_parallel: args.parallel,
         n_queue: args.queue,
         max_body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
+        timeout: Duration::from_secs(args.timeout),
         max_connections: MAX_CONNECTIONS,
-        log: args.options.is_verbose().then_some(message as fn(&str)),
+        log: log(args),
         grace: Duration::from_secs(args.grace),
     })
 }
 
 /// Lets `run`, `fim` and `chat` of this user have their answers here. Without that they open the model themselves.
 fn host(args: &Args, engine: &Arc<Engine>) -> Option<Hosting> {
-    if args.no_attach {
-        return None;
+    let hosting = Hosting::start(engine, log(args));
+    if let (Err(error), false) = (&hosting, args.quiet) {
+        message(&format!("`run`, `fim` and `chat` will not have their answers here: {error}"));
     }
-    Hosting::start(engine).unwrap_or_else(|error| {
-        message(&format!("other commands cannot use this model: {error}"));
-        None
-    })
+    hosting.ok()
+}
+
+fn log(args: &Args) -> Option<fn(&str)> {
+    args.options.is_verbose().then_some(message as fn(&str))
 }
 
 fn served(args: &Args, model: Option<&Path>, engine: Arc<Engine>) -> anyhow::Result<Served> {

@@ -154,12 +154,23 @@ pub struct Hosting {
     is_over: Arc<AtomicBool>,
 }
 
+/// Why no other process can use an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum NotHosted {
+    #[error("the system has no folder for sockets of this user (XDG_RUNTIME_DIR)")]
+    NoFolder,
+    #[error("another server of this user has the same model, and answers them")]
+    Taken,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 impl Hosting {
-    /// `None` where there is no folder for it, or another process hosts the model already.
-    pub fn start(engine: &Arc<Engine>) -> io::Result<Option<Hosting>> {
-        let Some(path) = socket(&engine.info().fingerprint) else { return Ok(None) };
+    /// `log` is told how each request ended.
+    pub fn start(engine: &Arc<Engine>, log: Option<fn(&str)>) -> Result<Hosting, NotHosted> {
+        let path = socket(&engine.info().fingerprint).ok_or(NotHosted::NoFolder)?;
         if UnixStream::connect(&path).is_ok() {
-            return Ok(None);
+            return Err(NotHosted::Taken);
         }
         if let Some(folder) = path.parent() {
             make_folder(folder)?;
@@ -174,12 +185,12 @@ impl Hosting {
                 let (Some(engine), false) = (engine.upgrade(), of_thread.load(Ordering::SeqCst)) else { return };
                 let Ok(stream) = stream else { continue };
                 // What becomes of it is the peer's affair.
-                let answer = move || drop(answer(&engine, stream));
+                let answer = move || drop(answer(&engine, stream, log));
                 let _ = std::thread::Builder::new().name("attached".to_owned()).spawn(answer);
             }
         };
         std::thread::Builder::new().name("attach".to_owned()).spawn(accept)?;
-        Ok(Some(Hosting { path, is_over }))
+        Ok(Hosting { path, is_over })
     }
 
     pub fn path(&self) -> &Path {
@@ -197,7 +208,7 @@ impl Drop for Hosting {
 }
 
 /// Takes one request and sends its events.
-fn answer(engine: &Engine, mut stream: UnixStream) -> io::Result<()> {
+fn answer(engine: &Engine, mut stream: UnixStream, log: Option<fn(&str)>) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     write_frame(&mut stream, &Hello::of(engine.info()))?;
@@ -210,6 +221,9 @@ fn answer(engine: &Engine, mut stream: UnixStream) -> io::Result<()> {
     watch(&stream, &generation)?;
     loop {
         let event = generation.next_event();
+        if let (Some(log), Event::Finished(finished)) = (log, &event) {
+            log(&format!("attached: {finished}"));
+        }
         let is_last = matches!(event, Event::Finished(_) | Event::Failed(_));
         write_frame(&mut stream, &Sent::from(event))?;
         if is_last {

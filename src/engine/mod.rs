@@ -5,7 +5,7 @@
 //! is used again where a prompt begins in the same way.
 //!
 //! - `worker`: the token loop; `slots`: which sequence a request gets, `share`: how much of a step; `answer`: tokens to
-//!   text, `score`: how likely they were.
+//!   text, `score`: how likely they were; `figures`: what was done so far.
 //! - `memory`: whether there is room, of what is `available`; `loading`: how weights come into memory.
 //! - `planner`: who decides what goes to GPUs. `snapshot`: what is cached, out of the program and back.
 //! - `attach`: a model that another process has open.
@@ -20,6 +20,7 @@ mod attach;
 mod available;
 pub mod bench;
 mod constraint;
+mod figures;
 mod loading;
 mod memory;
 mod planner;
@@ -37,9 +38,10 @@ pub use crate::gguf::Source;
 pub use crate::gguf::read_through;
 pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Streams, Token};
 pub use crate::model::{Fingerprint, Traffic};
-pub use attach::Hosting;
+pub use attach::{Hosting, NotHosted};
 pub use available::{MemoryLimit, available_bytes, cgroup_file, memory_limit};
 pub use constraint::{Constraint, ConstraintError, Grammar};
+pub use figures::{Figures, Histogram, Number};
 use loading::Reading;
 pub use loading::{Loading, NotLocked, ReadSoFar, ReadingState, Watch};
 pub use memory::{Memory, NoRoom, NoRoomForWeights};
@@ -216,6 +218,7 @@ pub struct Engine {
     tokenizer: Arc<Tokenizer>,
     info: Info,
     stop: Arc<AtomicBool>,
+    figures: Arc<Figures>,
     /// Made when the first constraint comes: with a large vocabulary it takes a moment.
     grammars: OnceLock<Result<Grammars, ConstraintError>>,
     reading: Option<Reading>,
@@ -284,17 +287,19 @@ impl Engine {
         };
         let (commands, receiver) = mpsc::channel();
         let stop = forward.stop_flag();
-        let worker = Worker::new(forward, tokenizer.clone(), options.n_parallel.unwrap_or(1));
+        let figures = Arc::new(Figures::default());
+        let n_slots = options.n_parallel.unwrap_or(1);
+        let worker = Worker::new(forward, tokenizer.clone(), n_slots, figures.clone());
         let builder = std::thread::Builder::new().name("engine".to_owned());
         let thread = builder.spawn(move || worker.run(&receiver)).map_err(OpenError::Thread)?;
         let commands = Some(commands);
         let (thread, grammars, remote) = (Some(thread), OnceLock::new(), None);
-        Ok(Engine { commands, thread, tokenizer, info, stop, grammars, reading, remote })
+        Ok(Engine { commands, thread, tokenizer, info, stop, figures, grammars, reading, remote })
     }
 
     fn of_remote(remote: Remote, tokenizer: Arc<Tokenizer>, info: Info) -> Engine {
-        let (stop, grammars, remote) = (Arc::default(), OnceLock::new(), Some(remote));
-        Engine { commands: None, thread: None, tokenizer, info, stop, grammars, reading: None, remote }
+        let (stop, figures, grammars, remote) = (Arc::default(), Arc::default(), OnceLock::new(), Some(remote));
+        Engine { commands: None, thread: None, tokenizer, info, stop, figures, grammars, reading: None, remote }
     }
 
     /// Whether another process has the model; what is cached is out of reach then.
@@ -304,6 +309,11 @@ impl Engine {
 
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// What was done so far; nothing where another process has the model.
+    pub fn figures(&self) -> &Arc<Figures> {
+        &self.figures
     }
 
     /// How far the files are that are read ahead; `None` where nothing is.
@@ -330,7 +340,10 @@ impl Engine {
         }
         let cancelled = Arc::new(AtomicBool::new(false));
         let sink = Box::new(sink);
-        let submission = Submission { request, sampler, text, gate, sink, cancelled: cancelled.clone() };
+        let submitted = Instant::now();
+        let submission = Submission { request, sampler, text, gate, sink, cancelled: cancelled.clone(), submitted };
+        // Before it is taken, which lessens the number.
+        self.figures.waiting.add(1);
         self.send(Command::Submit(Box::new(submission))).map_err(|Gone| Refused::Gone)?;
         Ok(Canceller { cancelled, stop: self.stop.clone(), remote: None })
     }

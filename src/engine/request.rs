@@ -5,6 +5,7 @@ use super::sampler::{ParamError, SampleError, SamplerParams};
 use super::stop::StopError;
 use crate::graph::{Fault, StepError};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Duration;
 
 /// A prompt to be continued.
@@ -73,6 +74,22 @@ pub struct Finished {
     pub seed: u64,
     /// Whether the answer is whole, where a constraint says what that means.
     pub is_satisfied: Option<bool>,
+}
+
+/// A line for a log.
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Usage { prompt_tokens, cached_tokens, generated_tokens, prompt_time, generation_time } = self.usage;
+        let how = match self.reason {
+            FinishReason::EndOfAnswer | FinishReason::StopString(_) => "answered",
+            FinishReason::Length => "answered up to the limit",
+            FinishReason::ContextFull => "answered until the context was full",
+            FinishReason::Cancelled => "cancelled",
+        };
+        let (prompt, generation) = (prompt_time.as_secs_f64(), generation_time.as_secs_f64());
+        write!(f, "{how}: prompt of {prompt_tokens} tokens ({cached_tokens} cached) in {prompt:.2} s, ")?;
+        write!(f, "{generated_tokens} tokens in {generation:.2} s")
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

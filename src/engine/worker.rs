@@ -6,6 +6,7 @@
 
 use super::answer::AnswerText;
 use super::constraint::Gate;
+use super::figures::Figures;
 use super::request::{Event, Failure, FinishReason, Finished, Piece, Progress, Request, Usage};
 use super::sampler::Sampler;
 use super::score::score;
@@ -42,6 +43,7 @@ pub(super) struct Submission {
     pub(super) gate: Option<Gate>,
     pub(super) sink: Sink,
     pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) submitted: Instant,
 }
 
 pub(super) struct Worker {
@@ -54,6 +56,7 @@ pub(super) struct Worker {
     paused: VecDeque<Active>,
     jobs: VecDeque<Job>,
     stop: Arc<AtomicBool>,
+    figures: Arc<Figures>,
 }
 
 /// A request that has a slot.
@@ -71,11 +74,11 @@ struct Active {
 }
 
 impl Worker {
-    pub(super) fn new(forward: Forward, tokenizer: Arc<Tokenizer>, n_slots: usize) -> Worker {
+    pub(super) fn new(forward: Forward, tokenizer: Arc<Tokenizer>, n_slots: usize, figures: Arc<Figures>) -> Worker {
         let stop = forward.stop_flag();
         let slots = Slots::new(n_slots);
         let (waiting, paused, jobs) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
-        Worker { forward, tokenizer, slots, waiting, active: Vec::new(), paused, jobs, stop }
+        Worker { forward, tokenizer, slots, waiting, active: Vec::new(), paused, jobs, stop, figures }
     }
 
     /// Works until the last sender of commands is gone and all is done.
@@ -131,16 +134,18 @@ impl Worker {
             let seed = submission.sampler.seed();
             let is_satisfied = submission.gate.map(|_| false);
             let finished = Finished { reason: FinishReason::Cancelled, usage, seed, is_satisfied };
+            self.figures.waiting.sub(1);
+            self.figures.cancelled.add(1);
             (submission.sink)(Event::Finished(finished));
         }
         for active in self.active.extract_if(.., |active| is_cancelled(&active.submission)) {
             self.slots.release(active.slot);
-            active.finish(FinishReason::Cancelled);
+            active.finish(FinishReason::Cancelled, &self.figures);
         }
         let (gone, paused): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.paused).into_iter().partition(|active| is_cancelled(&active.submission));
         self.paused = paused;
-        gone.into_iter().for_each(|active| active.finish(FinishReason::Cancelled));
+        gone.into_iter().for_each(|active| active.finish(FinishReason::Cancelled, &self.figures));
     }
 
     /// Gives slots to requests, first come first served, as long as they fit beside what is under way.
@@ -164,6 +169,11 @@ impl Worker {
             let n_cached = choice.n_cached;
             self.occupy(&choice, submission.request.prompt[..n_cached].to_vec());
             submission.sampler.accept_prompt(&submission.request.prompt);
+            self.figures.waiting.sub(1);
+            self.figures.running.add(1);
+            self.figures.queue_time.observe(submission.submitted.elapsed());
+            self.figures.prompt_tokens.add(n_cached as u64);
+            self.figures.cached_tokens.add(n_cached as u64);
             let active = Active {
                 slot: choice.slot,
                 pending: submission.request.prompt[n_cached..].iter().copied().collect(),
@@ -208,7 +218,7 @@ impl Worker {
         if tokens.is_empty() {
             return;
         }
-        let mut logits = Vec::new();
+        let (mut logits, begun) = (Vec::new(), Instant::now());
         if let Err(error) = self.forward.step(&tokens, &mut logits) {
             // Whoever stopped it has marked who is to go.
             if error != StepError::Stopped {
@@ -216,8 +226,12 @@ impl Worker {
             }
             return;
         }
+        self.note_step(begun);
         let faults = self.forward.faults(&tokens, &logits);
         for (active, n) in self.active.iter_mut().zip(counts) {
+            if active.prompt_done.is_none() {
+                self.figures.prompt_tokens.add(n as u64);
+            }
             let computed = active.pending.drain(..n);
             self.slots.get_mut(active.slot).tokens.extend(computed);
         }
@@ -226,6 +240,14 @@ impl Worker {
             Err(StepError::Stopped) => self.fail_faulty(&logits),
             Err(error) => self.fail_all(&error),
         }
+    }
+
+    fn note_step(&self, begun: Instant) {
+        let (layers, experts) = self.forward.experts_chosen();
+        self.figures.steps.add(1);
+        self.figures.step_time.add_time(begun.elapsed());
+        self.figures.expert_layers.set(layers);
+        self.figures.experts.set(experts);
     }
 
     /// Forgets idle sequences until the next step fits, or there are none left.
@@ -249,7 +271,7 @@ impl Worker {
         {
             self.slots.release(last.slot);
             match self.active.is_empty() {
-                true => last.finish(FinishReason::ContextFull),
+                true => last.finish(FinishReason::ContextFull, &self.figures),
                 false => self.pause(last),
             }
             self.make_room();
@@ -296,10 +318,11 @@ impl Worker {
             if active.prompt_done.is_none() {
                 active.report_prompt();
                 active.prompt_done = Some(Instant::now());
+                self.figures.first_token_time.observe(active.submission.submitted.elapsed());
             }
             let outcome = match faults.remove(&row) {
                 Some(fault) => Outcome::Failed(fault.into()),
-                None => active.pick(&self.tokenizer, &logits[row * n_vocab..(row + 1) * n_vocab]),
+                None => active.pick(&self.tokenizer, &logits[row * n_vocab..(row + 1) * n_vocab], &self.figures),
             };
             let slot = self.slots.get_mut(active.slot);
             let outcome = match outcome {
@@ -319,11 +342,11 @@ impl Worker {
                     self.forward.remove(slot.seq, 0..i32::MAX);
                     slot.tokens.clear();
                     self.slots.release(active.slot);
-                    active.fail(failure);
+                    active.fail(failure, &self.figures);
                 }
                 Outcome::Finished(reason) => {
                     self.slots.release(active.slot);
-                    active.finish(reason);
+                    active.finish(reason, &self.figures);
                 }
             }
         }
@@ -344,7 +367,7 @@ impl Worker {
             slot.tokens.clear();
             self.forward.remove(slot.seq, 0..i32::MAX);
             self.slots.release(active.slot);
-            active.fail(Failure::Step(error.clone()));
+            active.fail(Failure::Step(error.clone()), &self.figures);
         }
     }
 }
@@ -357,7 +380,7 @@ enum Outcome {
 }
 
 impl Active {
-    fn pick(&mut self, tokenizer: &Tokenizer, logits: &[f32]) -> Outcome {
+    fn pick(&mut self, tokenizer: &Tokenizer, logits: &[f32], figures: &Figures) -> Outcome {
         let request = &self.submission.request;
         if request.max_tokens == Some(0) {
             return Outcome::Finished(FinishReason::Length);
@@ -373,6 +396,7 @@ impl Active {
         };
         sampler.accept(token);
         self.n_generated += 1;
+        figures.generated_tokens.add(1);
         let is_end = tokenizer.ends_answer(token);
         if let Some(Err(failure)) = gate.as_mut().map(|gate| gate.accept(token, is_end)) {
             return Outcome::Failed(failure);
@@ -415,13 +439,34 @@ impl Active {
         }
     }
 
-    fn finish(mut self, reason: FinishReason) {
+    fn finish(mut self, reason: FinishReason, figures: &Figures) {
         // Behind a stop string nothing is shown.
         if !matches!(reason, FinishReason::StopString(_)) {
             let mut pieces = Vec::new();
             self.submission.text.finish(&mut pieces);
             self.show(pieces);
         }
+        let usage = self.end(figures);
+        match reason {
+            FinishReason::Cancelled => figures.cancelled.add(1),
+            _ => figures.finished.add(1),
+        }
+        let seed = self.submission.sampler.seed();
+        let is_satisfied = self.submission.gate.as_mut().map(Gate::is_satisfied);
+        (self.submission.sink)(Event::Finished(Finished { reason, usage, seed, is_satisfied }));
+    }
+
+    fn fail(mut self, failure: Failure, figures: &Figures) {
+        let mut pieces = Vec::new();
+        self.submission.text.finish(&mut pieces);
+        self.show(pieces);
+        self.end(figures);
+        figures.failed.add(1);
+        (self.submission.sink)(Event::Failed(failure));
+    }
+
+    /// What it took.
+    fn end(&self, figures: &Figures) -> Usage {
         let prompt_done = self.prompt_done.unwrap_or_else(Instant::now);
         let usage = Usage {
             prompt_tokens: self.submission.request.prompt.len(),
@@ -430,16 +475,11 @@ impl Active {
             prompt_time: prompt_done - self.started,
             generation_time: prompt_done.elapsed(),
         };
-        let seed = self.submission.sampler.seed();
-        let is_satisfied = self.submission.gate.as_mut().map(Gate::is_satisfied);
-        (self.submission.sink)(Event::Finished(Finished { reason, usage, seed, is_satisfied }));
-    }
-
-    fn fail(mut self, failure: Failure) {
-        let mut pieces = Vec::new();
-        self.submission.text.finish(&mut pieces);
-        self.show(pieces);
-        (self.submission.sink)(Event::Failed(failure));
+        figures.running.sub(1);
+        figures.prompt_time.add_time(usage.prompt_time);
+        figures.generation_time.add_time(usage.generation_time);
+        figures.answer_time.observe(self.submission.submitted.elapsed());
+        usage
     }
 }
 

@@ -137,6 +137,7 @@ impl<'a> Layer<'a> {
             (first, first_pack, n) = (first + same.len(), first_pack + same.len().div_ceil(PACK_TOKENS), n + 1);
         }
         *last = Chosen { n, first_pack, ..Chosen::default() };
+        self.scratch.tally.add(n);
         self.scratch.done[..n * self.n_ff / GROUP].iter().for_each(|done| done.store(0, Ordering::Relaxed));
     }
 

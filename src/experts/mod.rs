@@ -31,7 +31,7 @@ use gemm::{PACK_TOKENS, PANEL_ROWS, TILE_K};
 use kernel::{ByPanels, Many};
 use matmul::{ManyMatMul, MatMul};
 use mixture::Experts;
-use scratch::{Scratch, Sizes};
+use scratch::{Scratch, Sizes, Tally};
 use std::sync::Arc;
 
 /// Our kernels for the nodes of one graph.
@@ -65,11 +65,20 @@ pub struct Shape {
 
 /// Memory that graphs use one after the other.
 #[derive(Default)]
-pub struct Room(Option<Arc<Scratch>>);
+pub struct Room {
+    scratch: Option<Arc<Scratch>>,
+    tally: Arc<Tally>,
+}
 
 impl Room {
     pub fn n_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |scratch| scratch.sizes().n_bytes())
+        self.scratch.as_ref().map_or(0, |scratch| scratch.sizes().n_bytes())
+    }
+
+    /// Layers of routed experts that were computed with it so far, and the experts that these needed, whose weights were
+    /// read.
+    pub fn chosen(&self) -> (u64, u64) {
+        self.tally.get()
     }
 }
 
@@ -77,11 +86,11 @@ impl Kernels {
     /// For a graph; `room` is taken if it is large enough, and made larger if not.
     pub fn new(isa: Isa, shape: Shape, room: &mut Room) -> Result<Kernels, OutOfMemory> {
         let sizes = sizes(isa, shape);
-        let scratch = match room.0.take().filter(|scratch| scratch.sizes().holds(sizes)) {
+        let scratch = match room.scratch.take().filter(|scratch| scratch.sizes().holds(sizes)) {
             Some(scratch) => scratch,
-            None => Arc::new(Scratch::new(sizes)?),
+            None => Arc::new(Scratch::new(sizes, room.tally.clone())?),
         };
-        room.0 = Some(scratch.clone());
+        room.scratch = Some(scratch.clone());
         Ok(Kernels { isa, scratch })
     }
 

@@ -7,7 +7,8 @@ use super::many::TILES_OF_THREAD;
 use super::team::Team;
 use crate::ggml::{OutOfMemory, Shared};
 use std::cell::UnsafeCell;
-use std::sync::atomic::AtomicU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Values for the threads of one node at a time.
 pub(super) struct Buffer<T>(Box<[UnsafeCell<T>]>);
@@ -104,12 +105,31 @@ pub(super) struct Scratch {
     pub(super) slots: Buffer<(u32, u32)>,
     pub(super) x_pack: Pack,
     pub(super) hidden_pack: Pack,
+    pub(super) tally: Arc<Tally>,
     of_threads: Pack,
     sizes: Sizes,
 }
 
+/// How many experts layers needed.
+#[derive(Default)]
+pub(super) struct Tally {
+    layers: AtomicU64,
+    experts: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn add(&self, n_experts: usize) {
+        self.layers.fetch_add(1, Ordering::Relaxed);
+        self.experts.fetch_add(n_experts as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> (u64, u64) {
+        (self.layers.load(Ordering::Relaxed), self.experts.load(Ordering::Relaxed))
+    }
+}
+
 impl Scratch {
-    pub(super) fn new(sizes: Sizes) -> Result<Scratch, OutOfMemory> {
+    pub(super) fn new(sizes: Sizes, tally: Arc<Tally>) -> Result<Scratch, OutOfMemory> {
         let mut done = reserved(sizes.n_hidden)?;
         done.extend(std::iter::repeat_with(AtomicU32::default).take(sizes.n_hidden));
         Ok(Scratch {
@@ -124,6 +144,7 @@ impl Scratch {
             x_pack: Pack::new(sizes.x_tiles)?,
             hidden_pack: Pack::new(sizes.hidden_tiles)?,
             of_threads: Pack::new(sizes.tiles_of_threads())?,
+            tally,
             sizes,
         })
     }

@@ -256,6 +256,11 @@ impl Forward {
         self.cache.token_bytes()
     }
 
+    /// Layers of routed experts that our kernels computed so far, and the experts that these needed.
+    pub fn experts_chosen(&self) -> (u64, u64) {
+        self.room.chosen()
+    }
+
     /// Tokens for which there is room.
     pub fn n_free(&self) -> usize {
         self.cache.cells.n_free()

@@ -10,7 +10,6 @@ use crate::chat::{self, Parser};
 use crate::engine::{Canceller, Event, FinishReason, Finished, Piece, Progress, Request, Scored, Usage};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -69,16 +68,7 @@ struct Answer {
     n_calls: usize,
     /// A tool was called, and nothing more is wanted.
     is_enough: bool,
-    stage: Stage,
-    begun: Instant,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Waiting,
-    Prompt,
-    Generating,
-    Over,
+    is_over: bool,
 }
 
 /// A whole answer.
@@ -121,8 +111,15 @@ impl Answers {
         // The same again would be the same answer.
         request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(at as u64));
         let stop = request.stop.clone();
-        let canceller = self.model.submit(request, move |event| sender.send((index, event)).is_ok())?;
-        self.app.metrics.waiting.add(1);
+        let log = self.app.options.log;
+        let sink = move |event| {
+            // Also of those that nobody waits for any more.
+            if let (Some(log), Event::Finished(finished)) = (log, &event) {
+                log(&finished.to_string());
+            }
+            sender.send((index, event)).is_ok()
+        };
+        let canceller = self.model.submit(request, sink)?;
         let parser = settled.prompt.as_ref().map(|prompt| prompt.parser());
         self.answers.push(Answer {
             canceller,
@@ -131,8 +128,7 @@ impl Answers {
             single_call: settled.single_call,
             n_calls: 0,
             is_enough: false,
-            stage: Stage::Waiting,
-            begun: Instant::now(),
+            is_over: false,
         });
         Ok(())
     }
@@ -143,7 +139,7 @@ impl Answers {
             if let Some(said) = self.ready.pop_front() {
                 return Some(said);
             }
-            if self.answers.iter().all(|answer| answer.stage == Stage::Over) {
+            if self.answers.iter().all(|answer| answer.is_over) {
                 return None;
             }
             let fault = tokio::select! {
@@ -157,10 +153,10 @@ impl Answers {
                 },
                 () = is_cut(&mut self.cut) => Fault::unavailable(CUT),
             };
-            let open = self.answers.iter_mut().enumerate().find(|(_, answer)| answer.stage != Stage::Over);
+            let open = self.answers.iter_mut().enumerate().find(|(_, answer)| !answer.is_over);
             let (index, answer) = open?;
             answer.canceller.cancel_after_step();
-            answer.enter(Stage::Over, &self.app);
+            answer.is_over = true;
             return Some((index, Said::Failed(fault)));
         }
     }
@@ -169,25 +165,15 @@ impl Answers {
         let Some(answer) = self.answers.get_mut(index) else { return };
         let mut said = Vec::new();
         match event {
-            Event::Prompt(progress) => {
-                answer.enter(Stage::Prompt, &self.app);
-                said.push(Said::Prompt(progress));
-            }
-            Event::Token(scored) => {
-                answer.enter(Stage::Generating, &self.app);
-                said.push(Said::Token(scored));
-            }
-            Event::Piece(piece) => {
-                answer.enter(Stage::Generating, &self.app);
-                answer.read(&piece, &self.app, &mut said);
-            }
+            Event::Prompt(progress) => said.push(Said::Prompt(progress)),
+            Event::Token(scored) => said.push(Said::Token(scored)),
+            Event::Piece(piece) => answer.read(&piece, &self.app, &mut said),
             Event::Finished(finished) => {
-                answer.enter(Stage::Over, &self.app);
+                answer.is_over = true;
                 answer.finish(&finished, &self.app, &mut said);
             }
             Event::Failed(failure) => {
-                answer.enter(Stage::Over, &self.app);
-                self.app.metrics.failed.add(1);
+                answer.is_over = true;
                 said.push(Said::Failed(failure.into()));
             }
         }
@@ -219,23 +205,6 @@ async fn is_cut(cut: &mut watch::Receiver<bool>) {
 }
 
 impl Answer {
-    fn enter(&mut self, stage: Stage, app: &App) {
-        let (was, metrics) = (std::mem::replace(&mut self.stage, stage), &app.metrics);
-        if was == Stage::Waiting && stage != Stage::Waiting {
-            metrics.waiting.sub(1);
-            if stage != Stage::Over {
-                metrics.running.add(1);
-                metrics.queue_time.observe(self.begun.elapsed());
-            }
-        }
-        if was != Stage::Waiting && was != Stage::Over && stage == Stage::Over {
-            metrics.running.sub(1);
-        }
-        if was != Stage::Generating && stage == Stage::Generating {
-            metrics.first_token_time.observe(self.begun.elapsed());
-        }
-    }
-
     fn read(&mut self, piece: &Piece, app: &App, said: &mut Vec<Said>) {
         let Some(parser) = &mut self.parser else {
             // Text that is only gone on with has no frame, and no markers to be shown.
@@ -280,8 +249,7 @@ impl Answer {
             }
             self.say(events, app, said);
         }
-        let (usage, metrics) = (finished.usage, &app.metrics);
-        metrics.count(&usage, self.begun.elapsed());
+        let usage = finished.usage;
         let reason = match finished.reason {
             _ if self.n_calls > 0 => Reason::Calls,
             FinishReason::EndOfAnswer if finished.is_satisfied == Some(false) => {
@@ -303,11 +271,9 @@ impl Answer {
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        for answer in &mut self.answers {
-            if answer.stage != Stage::Over {
+        for answer in &self.answers {
+            if !answer.is_over {
                 answer.canceller.cancel_after_step();
-                answer.enter(Stage::Over, &self.app);
-                self.app.metrics.cancelled.add(1);
             }
         }
     }

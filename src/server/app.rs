@@ -4,7 +4,7 @@ use super::Options;
 use super::fault::Fault;
 use super::metrics::Metrics;
 use super::model::{Model, Served};
-use crate::engine::ReadSoFar;
+use crate::engine::{Figures, ReadSoFar};
 use rand_chacha::rand_core::{OsRng, TryRngCore};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,6 +86,14 @@ impl App {
             _ if *self.stop.borrow() => Err(Fault::unavailable("the server is about to stop")),
             Stage::Ready(model) => Ok(model),
             Stage::Loading(_) => Err(Fault::unavailable("the model is being loaded: GET /health says how far it is")),
+        }
+    }
+
+    /// What was done so far.
+    pub(super) fn figures(&self) -> Arc<Figures> {
+        match self.stage() {
+            Stage::Ready(model) => model.engine.figures().clone(),
+            Stage::Loading(_) => Arc::default(),
         }
     }
 

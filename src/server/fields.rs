@@ -10,10 +10,6 @@ use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// A body takes so long at most, however slowly its client sends it.
-const BODY_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fields {
@@ -36,7 +32,8 @@ impl FromRequest<Arc<App>> for Fields {
         if length.is_some_and(|length: u64| length > max as u64) {
             return Err(too_large());
         }
-        let read = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), max)).await;
+        // However slowly its client sends it.
+        let read = tokio::time::timeout(app.options.timeout, to_bytes(request.into_body(), max)).await;
         let slow = |_| Fault::new(Kind::Timeout, "the body did not come in time");
         let broken = |error: axum::Error| match is_limit(&error) {
             true => too_large(),

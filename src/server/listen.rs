@@ -18,11 +18,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-/// From the first byte of a request to the end of its headers; and for a connection between two requests.
-const HEADER_TIME: Duration = Duration::from_secs(15);
-const TLS_TIME: Duration = Duration::from_secs(10);
-/// That a client does not take what is written to it.
-const WRITE_TIME: Duration = Duration::from_secs(30);
 /// For the last words to answers that are cut.
 const CUT_TIME: Duration = Duration::from_secs(2);
 const MAX_HEADER_BYTES: usize = 32 << 10;
@@ -128,14 +123,15 @@ async fn accept(
         };
         let _ = stream.set_nodelay(true);
         let (tls, router, app, stop) = (tls.clone(), router.clone(), app.clone(), app.stopping());
+        let timeout = app.options.timeout;
         connections.spawn(async move {
             let _place = place;
             app.metrics.connections.add(1);
             match tls {
-                None => serve(stream, router, stop).await,
+                None => serve(stream, router, stop, timeout).await,
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(TLS_TIME, tls.accept(stream)).await {
-                        serve(stream, router, stop).await;
+                    if let Ok(Ok(stream)) = tokio::time::timeout(timeout, tls.accept(stream)).await {
+                        serve(stream, router, stop, timeout).await;
                     }
                 }
             }
@@ -152,11 +148,18 @@ fn refuse(mut stream: tokio::net::TcpStream) {
     });
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Router, mut stop: watch::Receiver<bool>) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+    timeout: Duration,
+) {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_TIME));
+    // That a client does not take what is written to it.
+    stream.set_write_timeout(Some(timeout));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+    // From the first byte of a request to the end of its headers; and for a connection between two requests.
+    builder.timer(TokioTimer::new()).header_read_timeout(timeout);
     builder.max_header_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS);
     let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     tokio::pin!(connection);

@@ -57,6 +57,8 @@ pub struct Options {
     pub n_parallel: usize,
     pub n_queue: usize,
     pub max_body: usize,
+    /// That a client may take for the headers of a request, for its body, and to read what it asked for.
+    pub timeout: Duration,
     pub max_connections: usize,
     /// Is told of every response, in a line that can steer no terminal.
     pub log: Option<fn(&str)>,

@@ -13,6 +13,7 @@ use axum::{Json, Router};
 use std::sync::Arc;
 use std::time::Instant;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::normalize_path::NormalizePath;
 
 pub(super) fn router(app: &Arc<App>) -> Result<Router, ServeError> {
     let router = Router::new()
@@ -56,7 +57,9 @@ pub(super) fn router(app: &Arc<App>) -> Result<Router, ServeError> {
         None => keyed,
     };
     let guarded = shared.layer(from_fn_with_state(app.clone(), door::guard));
-    Ok(guarded.layer(from_fn_with_state(app.clone(), finish)))
+    let finished = guarded.layer(from_fn_with_state(app.clone(), finish));
+    // A slash behind a path is no other path.
+    Ok(Router::new().fallback_service(NormalizePath::trim_trailing_slash(finished)))
 }
 
 async fn nowhere(request: Request) -> Fault {

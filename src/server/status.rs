@@ -20,7 +20,7 @@ pub(super) async fn version() -> Json<Value> {
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let mut text = app.metrics.text(app.options.n_parallel);
+    let mut text = app.metrics.text(&app.figures(), app.options.n_parallel);
     let uptime = app.started.elapsed().as_secs_f64();
     let name = "cachalot_uptime_seconds";
     text.push_str(&format!("# HELP {name} Since the server listens.\n# TYPE {name} gauge\n{name} {uptime}\n"));

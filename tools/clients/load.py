@@ -6,6 +6,7 @@ The server needs --parallel 16 and a context for all of it.
 """
 
 import json
+import re
 import sys
 import threading
 import time
@@ -40,17 +41,24 @@ def tokens(text):
     return json.load(post("/tokenize", {"content": text, "parse_special": True}))["tokens"]
 
 
+def experts():
+    """Layers of routed experts that were computed so far, and the experts that they needed."""
+    figures = urllib.request.urlopen(base + "/metrics").read().decode()
+    return [float(re.search(rf"^cachalot_{name}_total (.*)$", figures, re.M)[1]) for name in ["expert_layers", "experts"]]
+
+
 eos = str(tokens("<｜end▁of▁sentence｜>")[0])
-print("chats  tokens/s  of each")
+print("chats  tokens/s  of each  experts a layer and step")
 for n in [1, 2, 4, 8, 16]:
     threads = [threading.Thread(target=ask, args=(f"{i} {n} Tell me about the number {i * 7}.", n_tokens)) for i in range(n)]
-    start = time.monotonic()
+    before, start = experts(), time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     rate = n * n_tokens / (time.monotonic() - start)
-    print(f"{n:5}  {rate:8.1f}  {rate / n:7.1f}", flush=True)
+    layers, needed = [after - was for after, was in zip(experts(), before)]
+    print(f"{n:5}  {rate:8.1f}  {rate / n:7.1f}  {needed / layers:7.1f}", flush=True)
 
 word = "word " * (n_prompt * 100 // len(tokens("word " * 100)))
 alone, _ = ask("What is 17 + 25?", 4)

@@ -46,6 +46,9 @@ with sync_playwright() as playwright:
         page.locator("#max_tokens").fill("1")
         page.locator("#max_tokens").dispatch_event("change")
         page.reload()
+        # So is the chat, and it goes on.
+        expect(page.locator("article.assistant .body").first).to_have_text("42")
+        expect(page.locator("article.user").last).to_contain_text("a.txt")
         page.get_by_role("button", name="Settings").click()
         assert page.locator("#max_tokens").input_value() == "1"
         page.locator("#max_tokens").fill("")

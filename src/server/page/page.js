@@ -1,4 +1,4 @@
-// The page's only script. It keeps settings in this browser, and chats nowhere.
+// The page's only script. It keeps settings in this browser, and a chat until its tab is closed.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -196,6 +196,24 @@ function finish(made, message) {
   made.append(tools);
 }
 
+/** For when the page is loaded again. */
+function keep() {
+  try {
+    sessionStorage.setItem("chat", JSON.stringify(messages));
+  } catch {
+    sessionStorage.removeItem("chat"); // It is too large.
+  }
+}
+
+function showKept() {
+  messages = JSON.parse(sessionStorage.getItem("chat") ?? "[]");
+  for (const message of messages) {
+    const made = show(message);
+    if (message.role === "assistant") finish(made, message);
+  }
+  scroll(true);
+}
+
 function scroll(force) {
   if (force || chat.scrollHeight - chat.scrollTop - chat.clientHeight < 120) chat.scrollTop = chat.scrollHeight;
 }
@@ -302,6 +320,7 @@ async function answer() {
   running = null;
   draw(shown, message);
   if (message.content || message.reasoning) messages.push(message);
+  keep();
   $("send").hidden = false;
   $("stop").hidden = true;
   $("status").textContent = message.error ? "" : message.speed ?? "";
@@ -317,6 +336,7 @@ function ask() {
   if (messages.at(-1)?.role === "user") messages.pop();
   const message = { role: "user", content: text, files };
   messages.push(message);
+  keep();
   show(message);
   files = [];
   listFiles();
@@ -336,6 +356,7 @@ function regenerate() {
 function newChat() {
   running?.abort();
   messages = [];
+  keep();
   chat.replaceChildren();
   $("status").textContent = "";
   $("question").focus();
@@ -454,4 +475,5 @@ document.addEventListener("drop", (event) => {
 });
 
 restore();
+showKept();
 nameModel();
