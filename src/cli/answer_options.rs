@@ -38,7 +38,10 @@ impl AnswerOptions {
     pub(super) fn open(&self) -> anyhow::Result<Engine> {
         let model = self.model.as_deref();
         let engine = match self.options.attach(model, &self.attach)? {
-            Some(engine) => engine,
+            Some(engine) => {
+                self.options.remark(&engine);
+                engine
+            }
             None => self.options.open(model, self.quiet)?,
         };
         if !self.quiet {

@@ -48,8 +48,10 @@ impl LoadOptions {
     /// Says of an open model what is wanted, and what may surprise.
     pub(super) fn remark(&self, engine: &Engine, is_quiet: bool) {
         let without = engine.info().memory.weights_without_room();
-        if self.verbose {
-            explain(engine.info());
+        match engine.is_attached() {
+            _ if !self.verbose => {}
+            true => message("the model is open in a server, which answers; --no-attach opens it here"),
+            false => explain(engine.info()),
         }
         if without > 0 && !is_quiet {
             message(&format!(

@@ -92,11 +92,7 @@ impl ModelOptions {
         if attach.no_attach {
             return Ok(None);
         }
-        let attached = Engine::attach(source(model)?, &self.engine_options())?;
-        if attached.is_some() && self.is_verbose() {
-            message("the model is open in a server, which answers; --no-attach opens it here");
-        }
-        Ok(attached)
+        Ok(Engine::attach(source(model)?, &self.engine_options())?)
     }
 
     /// Opens the model that is named, or the one that is used where none is.
