@@ -56,7 +56,7 @@ use crate::tokenizer::{self, Tokenizer};
 use answer::AnswerText;
 use attach::Remote;
 use constraint::{Gate, Grammars};
-use sampler::Sampler;
+use sampler::{Sampler, TokenSet};
 use std::cell::Cell;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -330,7 +330,11 @@ impl Engine {
         }
         let cancelled = Arc::new(AtomicBool::new(false));
         let sink = Box::new(sink);
-        let submission = Submission { request, sampler, text, gate, sink, cancelled: cancelled.clone() };
+        let going_on = match request.min_tokens {
+            0 => Vec::new(),
+            _ => TokenSet::all_but(self.info.n_vocab, self.ends().chain(request.stop_tokens.iter().copied())),
+        };
+        let submission = Submission { request, sampler, text, gate, going_on, sink, cancelled: cancelled.clone() };
         self.send(Command::Submit(Box::new(submission))).map_err(|Gone| Refused::Gone)?;
         Ok(Canceller { cancelled, stop: self.stop.clone(), remote: None })
     }
@@ -345,6 +349,12 @@ impl Engine {
     /// Stops the step that a job computes, which then fails with [`StepError::Stopped`].
     pub fn step_canceller(&self) -> Canceller {
         Canceller { cancelled: Arc::new(AtomicBool::new(false)), stop: self.stop.clone(), remote: None }
+    }
+
+    /// The tokens that end an answer.
+    pub fn ends(&self) -> impl Iterator<Item = u32> {
+        let roles = self.tokenizer.roles();
+        [roles.eos, roles.eot].into_iter().flatten()
     }
 
     fn gate(&self, constraint: &Constraint) -> Result<Gate, ConstraintError> {
@@ -371,7 +381,7 @@ impl Engine {
         if prompt > n_ctx {
             return Err(Refused::PromptTooLong { prompt, n_ctx });
         }
-        match request.prompt.iter().find(|id| **id as usize >= n_vocab) {
+        match request.prompt.iter().chain(&request.stop_tokens).find(|id| **id as usize >= n_vocab) {
             Some(&id) => Err(Refused::Token { id, n_vocab }),
             None => Ok(()),
         }

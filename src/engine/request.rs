@@ -17,6 +17,10 @@ pub struct Request {
     pub max_tokens: Option<usize>,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
+    /// It also ends with any of these tokens, which are no part of it.
+    pub stop_tokens: Vec<u32>,
+    /// Until it has so many tokens nothing of that ends it, nor does the model. What a constraint asks for does.
+    pub min_tokens: usize,
     /// What the answer must look like.
     pub constraint: Option<Constraint>,
     /// Say of each token how likely it was, and which so many were likeliest there.
@@ -81,6 +85,8 @@ pub enum FinishReason {
     EndOfAnswer,
     /// A stop string came: its number.
     StopString(usize),
+    /// One of the tokens came that are to end it.
+    StopToken(u32),
     /// As many tokens came as were asked for.
     Length,
     /// The context is full.

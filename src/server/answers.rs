@@ -289,7 +289,7 @@ impl Answer {
                 said.push(Said::Failed(Fault::new(Kind::Internal, why)));
                 return;
             }
-            FinishReason::EndOfAnswer => Reason::Stop,
+            FinishReason::EndOfAnswer | FinishReason::StopToken(_) => Reason::Stop,
             FinishReason::StopString(number) => Reason::StopString(self.stop.get(number).cloned().unwrap_or_default()),
             FinishReason::Length | FinishReason::ContextFull => Reason::Length,
             FinishReason::Cancelled => {

@@ -99,7 +99,8 @@ impl Model {
         let constraint =
             grammar.map(|grammar| asking::constraint(grammar, &self.engine, prompt.as_ref().unwrap_or(&no_frame)));
         let (max_tokens, stop, n_logprobs) = (ask.max_tokens, ask.stop, ask.n_logprobs);
-        let request = Request { prompt: tokens, sampling, max_tokens, stop, constraint, n_logprobs };
+        let request =
+            Request { prompt: tokens, sampling, max_tokens, stop, constraint, n_logprobs, ..Request::default() };
         Ok(Settled { request, prompt, single_call })
     }
 

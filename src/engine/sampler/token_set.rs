@@ -5,6 +5,17 @@
 pub struct TokenSet<'a>(pub &'a [u32]);
 
 impl TokenSet<'_> {
+    /// The words of the set of all tokens but these.
+    pub fn all_but(n_vocab: usize, tokens: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let mut words = vec![u32::MAX; n_vocab.div_ceil(32)];
+        for token in tokens {
+            if let Some(word) = words.get_mut(token as usize / 32) {
+                *word &= !(1 << (token % 32));
+            }
+        }
+        words
+    }
+
     pub fn contains(self, token: u32) -> bool {
         self.0.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
     }
