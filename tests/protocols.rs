@@ -168,7 +168,11 @@ fn ollamas_chat_and_generate() {
         br#"{"prompt": "What is 17 + 25?", "stream": false}"#,
     );
     assert_eq!(bare.json()["response"], "42");
-    assert_eq!(server.get("/api/tags").json()["models"][0]["name"], "demo:latest");
+    let tagged = &server.get("/api/tags").json()["models"][0];
+    assert_eq!(tagged["name"], "demo:latest");
+    let details = &tagged["details"];
+    assert_eq!((&details["parameter_size"], &details["quantization_level"]), (&json!("9.3M"), &json!("Q6_K")));
+    assert!(tagged["size"].as_u64().unwrap() > 1 << 20, "{tagged}");
     assert_eq!(server.get("/api/ps").json()["models"][0]["model"], "demo:latest");
     assert!(server.get("/api/version").json()["version"].is_string());
     let shown = whole("/api/show", json!({ "model": "demo" }));

@@ -58,6 +58,7 @@ use attach::Remote;
 use constraint::{Gate, Grammars};
 use sampler::{Sampler, TokenSet};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -123,6 +124,9 @@ pub struct Info {
     pub flash_attention: bool,
     /// Bytes of the model's files.
     pub n_bytes: u64,
+    pub n_parameters: u64,
+    /// The type that most of its parameters have.
+    pub main_type: Option<&'static str>,
     pub memory: Memory,
     pub loading: Loading,
     /// The names of those that compute.
@@ -143,6 +147,10 @@ pub struct Info {
 impl Info {
     /// What the file says alone; the rest is for who opens it to fill in.
     fn of_file(gguf: &Gguf, source: &Source, fingerprint: Fingerprint) -> Info {
+        let mut per_type: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for tensor in gguf.tensors() {
+            *per_type.entry(tensor.info.ty.name()).or_default() += tensor.info.shape.n_elements().unwrap_or(0);
+        }
         let text = |key: &str| gguf.metadata().get::<&str>(key).ok().flatten().map(str::to_owned);
         Info {
             isa: Isa::Ggml,
@@ -164,6 +172,8 @@ impl Info {
             routing: Routing::default(),
             flash_attention: true,
             n_bytes: gguf.n_bytes(),
+            n_parameters: per_type.values().sum(),
+            main_type: per_type.iter().max_by_key(|(_, n)| **n).map(|(name, _)| *name),
             memory: Memory { weights: 0, on_gpus: 0, cache: 0, scratch: 0, available: None },
             loading: Loading::default(),
             gpus: Vec::new(),

@@ -21,10 +21,19 @@ fn tagged(name: &str) -> String {
 }
 
 fn details(model: &Model) -> Value {
+    let info = model.engine.info();
     json!({
         "parent_model": "", "format": "gguf", "family": "deepseek2", "families": ["deepseek2"],
-        "parameter_size": "", "quantization_level": "", "chat_family": model.family.name(),
+        "parameter_size": in_short(info.n_parameters), "quantization_level": info.main_type.unwrap_or_default(),
+        "chat_family": model.family.name(),
     })
+}
+
+/// A number of parameters, as Ollama writes it.
+fn in_short(n: u64) -> String {
+    let units = [(1e9, "B"), (1e6, "M"), (1e3, "K")];
+    let unit = units.iter().find(|(unit, _)| n as f64 >= *unit);
+    unit.map_or_else(|| n.to_string(), |(unit, name)| format!("{:.1}{name}", n as f64 / unit))
 }
 
 fn digest(model: &Model) -> String {
@@ -54,7 +63,7 @@ pub(super) async fn running(State(app): State<Arc<App>>) -> Result<Json<Value>, 
     let model = app.model()?;
     let mut entry = entry(&model, model.name());
     entry["context_length"] = model.engine.info().n_ctx.into();
-    entry["size_vram"] = 0.into();
+    entry["size_vram"] = model.engine.info().memory.on_gpus.into();
     // It stays as long as the server does.
     entry["expires_at"] = "2318-01-01T00:00:00Z".into();
     Ok(Json(json!({ "models": [entry] })))
@@ -80,6 +89,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, fields: Fields) -> Result<
         "model_info": {
             "general.architecture": "deepseek2",
             "general.basename": info.name,
+            "general.parameter_count": info.n_parameters,
             "deepseek2.context_length": info.n_ctx,
             "deepseek2.block_count": info.n_layer,
             "tokenizer.ggml.tokens": info.n_vocab,
