@@ -276,7 +276,7 @@ fn what_is_wrong_is_said() {
     for (body, status, param, says) in [
         (json!({}), 400, json!("messages"), "missing"),
         (json!({ "messages": [] }), 400, json!("messages"), "empty"),
-        (json!({ "messages": "x" }), 400, json!("messages"), "invalid type: string"),
+        (json!({ "messages": "x" }), 400, json!("messages"), "it must be an array, not the text"),
         (
             json!({ "messages": [{ "role": "wizard", "content": "x" }] }),
             400,
@@ -289,16 +289,16 @@ fn what_is_wrong_is_said() {
             json!("messages[0]"),
             "only text",
         ),
-        (with(question("x"), json!({ "temperature": "hot" })), 400, json!("temperature"), "invalid type"),
+        (with(question("x"), json!({ "temperature": "hot" })), 400, json!("temperature"), "must be a number, not"),
         (with(question("x"), json!({ "temperature": -1 })), 400, Value::Null, "temperature is -1"),
         (with(question("x"), json!({ "top_p": 7 })), 400, Value::Null, "top_p is 7"),
         (with(question("x"), json!({ "max_tokens": -5 })), 400, json!("max_completion_tokens"), "negative"),
-        (with(question("x"), json!({ "max_tokens": 1e30 })), 400, json!("max_tokens"), "invalid type"),
+        (with(question("x"), json!({ "max_tokens": 1e30 })), 400, json!("max_tokens"), "1e+30 is too large"),
         (with(question("x"), json!({ "n": 0 })), 400, json!("n"), "from 1 to"),
         (with(question("x"), json!({ "top_logprobs": 50 })), 400, json!("top_logprobs"), "from 0 to 20"),
         (with(question("x"), json!({ "logit_bias": { "x": 1 } })), 400, json!("logit_bias"), "token ids"),
         (with(question("x"), json!({ "stop": [""] })), 400, Value::Null, "stop string is empty"),
-        (with(question("x"), json!({ "stream_options": 3 })), 400, json!("stream_options"), "invalid type"),
+        (with(question("x"), json!({ "stream_options": 3 })), 400, json!("stream_options"), "must be an object, not 3"),
         (with(question("x"), json!({ "model": "gpt-4" })), 404, json!("model"), "these are: demo, cachalot-demo"),
         (question(&"word ".repeat(9000)), 400, Value::Null, "but the context only"),
     ] {

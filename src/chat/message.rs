@@ -161,7 +161,7 @@ struct Wire {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it must be a text, or an array of parts")]
 enum WireContent {
     Text(String),
     Parts(Vec<WirePart>),

@@ -4,7 +4,8 @@
 //!   other. `app`: what the handlers share; `metrics`: what is counted.
 //! - `openai`, `anthropic`, `ollama`: those protocols, each a translator in and out. `tokens`: text to tokens and back.
 //!   `status`: how the server is. `page`: the page for browsers.
-//! - `fields`: JSON that clients sent; `fault`: what is answered when something is wrong; `stream`: answers as they come.
+//! - `fields`: JSON that clients sent, `words`: what is said of it; `fault`: what is answered when something is wrong;
+//!   `stream`: answers as they come.
 //! - `listen`: connections, and what bounds them; `tls`; `door`: who may come in.
 //!
 //! This room knows no tensor and no terminal.
@@ -27,6 +28,7 @@ mod status;
 mod stream;
 mod tls;
 mod tokens;
+mod words;
 
 pub use door::Key;
 pub use listen::Listening;
