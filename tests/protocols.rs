@@ -44,6 +44,8 @@ fn anthropics_messages() {
     let stream = ask(json!({ "stream": true }));
     let expected = [
         "message_start",
+        // While its prompt is computed.
+        "ping",
         "content_block_start",
         "content_block_delta",
         "content_block_delta",

@@ -267,7 +267,8 @@ impl Wire for Stream {
             _ => self.start(0, 0),
         };
         let text = match said {
-            Said::Prompt(_) | Said::Token(_) => String::new(),
+            Said::Prompt(_) => self.ping(),
+            Said::Token(_) => String::new(),
             Said::Reasoning(text) => {
                 self.open("thinking") + &self.delta(&json!({ "type": "thinking_delta", "thinking": text }))
             }
