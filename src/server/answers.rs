@@ -6,8 +6,9 @@ use super::app::App;
 use super::ask::Ask;
 use super::fault::{Fault, Kind};
 use super::model::{Model, Settled};
+use super::tokens::spelled;
 use crate::chat::{self, Parser};
-use crate::engine::{Canceller, Event, FinishReason, Finished, Piece, Progress, Request, Scored, Usage};
+use crate::engine::{Canceller, Event, FinishReason, Finished, Piece, Progress, Refused, Request, Scored, Usage};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -65,6 +66,9 @@ struct Answer {
     canceller: Canceller,
     parser: Option<Parser>,
     stop: Vec<String>,
+    shows_stop: bool,
+    /// The field that says what it must look like.
+    form: Option<String>,
     single_call: bool,
     n_calls: usize,
     /// A tool was called, and nothing more is wanted.
@@ -121,13 +125,21 @@ impl Answers {
         // The same again would be the same answer.
         request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(at as u64));
         let stop = request.stop.clone();
-        let canceller = self.model.submit(request, move |event| sender.send((index, event)).is_ok())?;
+        let form = settled.form.clone();
+        let refused = |refused: Refused| match refused {
+            Refused::Constraint(_) => Fault::from(refused).about(form.as_deref()),
+            refused => refused.into(),
+        };
+        let submitted = self.model.submit(request, move |event| sender.send((index, event)).is_ok());
+        let canceller = submitted.map_err(refused)?;
         self.app.metrics.waiting.add(1);
         let parser = settled.prompt.as_ref().map(|prompt| prompt.parser());
         self.answers.push(Answer {
             canceller,
             parser,
             stop,
+            shows_stop: settled.shows_stop,
+            form,
             single_call: settled.single_call,
             n_calls: 0,
             is_enough: false,
@@ -167,6 +179,7 @@ impl Answers {
 
     fn take(&mut self, index: usize, event: Event) {
         let Some(answer) = self.answers.get_mut(index) else { return };
+        let model = &self.model;
         let mut said = Vec::new();
         match event {
             Event::Prompt(progress) => {
@@ -183,12 +196,12 @@ impl Answers {
             }
             Event::Finished(finished) => {
                 answer.enter(Stage::Over, &self.app);
-                answer.finish(&finished, &self.app, &mut said);
+                answer.finish(&finished, model, &self.app, &mut said);
             }
             Event::Failed(failure) => {
                 answer.enter(Stage::Over, &self.app);
                 self.app.metrics.failed.add(1);
-                said.push(Said::Failed(failure.into()));
+                said.push(Said::Failed(Fault::from(failure).about(answer.form.as_deref())));
             }
         }
         self.ready.extend(said.into_iter().map(|said| (index, said)));
@@ -271,7 +284,15 @@ impl Answer {
         }
     }
 
-    fn finish(&mut self, finished: &Finished, app: &App, said: &mut Vec<Said>) {
+    fn finish(&mut self, finished: &Finished, model: &Model, app: &App, said: &mut Vec<Said>) {
+        if self.shows_stop {
+            let stopped = match finished.reason {
+                FinishReason::StopString(number) => self.stop.get(number).cloned(),
+                FinishReason::StopToken(id) => Some(spelled(model, id).0),
+                _ => None,
+            };
+            stopped.into_iter().for_each(|text| self.read(&Piece::Text(text), app, said));
+        }
         if let Some(parser) = self.parser.take() {
             let mut events = parser.finish();
             if matches!(finished.reason, FinishReason::Length | FinishReason::ContextFull) {
@@ -289,8 +310,9 @@ impl Answer {
                 said.push(Said::Failed(Fault::new(Kind::Internal, why)));
                 return;
             }
-            FinishReason::EndOfAnswer | FinishReason::StopToken(_) => Reason::Stop,
+            FinishReason::EndOfAnswer => Reason::Stop,
             FinishReason::StopString(number) => Reason::StopString(self.stop.get(number).cloned().unwrap_or_default()),
+            FinishReason::StopToken(_) => Reason::Stop,
             FinishReason::Length | FinishReason::ContextFull => Reason::Length,
             FinishReason::Cancelled => {
                 said.push(Said::Failed(Fault::unavailable(CUT)));

@@ -2,11 +2,15 @@
 
 use super::answers::{Answers, Call, End, Reason, Said, Whole};
 use super::app::App;
-use super::ask::{self, Ask, Asked, Calls, Chat, Temperature};
+use super::ask::{self, Ask, Asked, Calls, Chat};
 use super::fault::Fault;
 use super::fields::Fields;
+use super::form::Form;
 use super::model::Model;
+use super::sampling::{Temperature, sampling};
 use super::stream::{self, Wire, json as line};
+use super::tools;
+use super::unsupported::{self, refuse};
 use crate::chat::{Conversation, Message, Options, Thinking};
 use crate::engine::Grammar;
 use axum::Json;
@@ -101,11 +105,11 @@ pub(super) async fn show(State(app): State<Arc<App>>, fields: Fields) -> Result<
 pub(super) async fn chat(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, Fault> {
     let model = app.model()?;
     model.check_name(&fields)?;
-    let conversation = Conversation { messages: messages(&fields)?, tools: fields.get("tools")?.unwrap_or_default() };
+    let conversation = Conversation { messages: messages(&fields)?, tools: tools::read(&fields)? };
     if conversation.messages.is_empty() {
         return Ok(Json(loaded(&model, true)).into_response());
     }
-    let options = Options { thinking: thinking(&fields, &model)?, ending: ask::ending(&conversation, true) };
+    let options = Options { thinking: thinking(&fields, &model)?, ending: ask::ending(&conversation) };
     let chat = Chat { conversation, options, calls: Calls::Free, single_call: false };
     answer(app, &fields, model, Asked::Chat(chat), true).await
 }
@@ -147,16 +151,13 @@ async fn answer(
     is_chat: bool,
 ) -> Result<Response, Fault> {
     let options = fields.object("options")?;
+    refuse(fields, &unsupported::OLLAMA)?;
+    refuse(&options, &unsupported::OPENAI)?;
     let ask = Ask {
         prompt,
-        sampling: ask::sampling(&options, &model, Temperature::Plain)?,
-        // -2 is as many as the context holds, as -1 is.
-        max_tokens: match options.value("num_predict").and_then(Value::as_i64) {
-            Some(n) if n < 0 => model.max_tokens,
-            _ => ask::max_tokens(&options, &["num_predict"], &model)?,
-        },
-        stop: ask::texts(&options, "stop")?,
-        grammar: format(fields)?,
+        sampling: sampling(&options, &model, Temperature::Plain)?,
+        bounds: ask::bounds(&options, &["num_predict"], "stop", &model)?,
+        form: format(fields)?.map(|grammar| Form { grammar, field: fields.path("format") }),
         n_logprobs: None,
         n: 1,
     };
@@ -176,8 +177,9 @@ async fn answer(
 fn thinking(fields: &Fields, model: &Model) -> Result<Option<bool>, Fault> {
     let think = match fields.value("think") {
         Some(Value::Bool(think)) => Some(*think),
-        Some(Value::String(effort)) => Some(effort != "none"),
-        Some(_) => return Err(fields.fault("think", "it must be true or false")),
+        Some(Value::String(effort)) if ["low", "medium", "high", "max"].contains(&effort.as_str()) => Some(true),
+        Some(Value::String(effort)) if effort == "none" => Some(false),
+        Some(_) => return Err(fields.fault("think", "it must be true, false, low, medium, high, max or none")),
         None => None,
     };
     Ok(think.filter(|_| model.family.thinking() == Thinking::OnRequest))
