@@ -101,6 +101,7 @@ fn anthropics_messages() {
             "invalid_request_error",
         ),
         (json!({ "max_tokens": 5, "messages": messages(), "mcp_servers": [{}] }), 400, "invalid_request_error"),
+        (json!({ "max_tokens": 5, "messages": [{ "role": "user" }] }), 400, "invalid_request_error"),
     ] {
         let response = server.post("/v1/messages", &body);
         assert_eq!(

@@ -151,6 +151,8 @@ fn what_contradicts_itself_is_refused() {
             (json!({ "prompt": "a", "suffix": "b", "echo": true }), "echo", "suffix"),
             (json!({ "prompt": ["a", 1] }), "prompt[1]", "array of tokens"),
             (json!({ "prompt": [["a"]] }), "prompt[0][0]", "whole number"),
+            (json!({ "prompt": [[]] }), "prompt", "empty"),
+            (json!({ "prompt": [99_999_999] }), "prompt", "99999999"),
         ],
     );
     assert_refused(&server, "/tokenize", [(json!({}), "content", "missing")]);
@@ -178,6 +180,15 @@ fn a_wrong_value_is_refused_in_its_clients_words() {
                 "messages[0].tool_calls[0].function",
                 "an object, not 5",
             ),
+        ],
+    );
+    assert_refused(
+        &server,
+        "/v1/responses",
+        [
+            (json!({ "input": [] }), "input", "empty"),
+            (json!({ "input": "x", "metadata": 5 }), "metadata", "an object, not 5"),
+            (json!({ "input": "x", "include": ["message.output_text.logprobs"] }), "include", "not supported"),
         ],
     );
     let deep = format!("{{\"a\": {}1{}}}", "[".repeat(200), "]".repeat(200));

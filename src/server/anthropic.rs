@@ -86,7 +86,7 @@ fn chat(fields: &Fields, model: &Model) -> Result<Chat, Fault> {
     let single_call = choice.flag("disable_parallel_tool_use")?;
     let conversation = Conversation { messages, tools };
     let options = Options { thinking: ask::thinking(fields, model)?, ending: ask::ending(&conversation) };
-    Ok(Chat { conversation, options, calls, single_call })
+    Ok(Chat { field: "messages", conversation, options, calls, single_call })
 }
 
 fn tools(fields: &Fields) -> Result<Vec<Tool>, Fault> {
@@ -110,7 +110,14 @@ fn text_of(fields: &Fields, name: &str) -> Result<String, Fault> {
     match fields.value(name) {
         None => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => fields.objects(name)?.iter().map(block_text).collect(),
+        Some(_) => blocks(fields, name)?.iter().map(block_text).collect(),
+    }
+}
+
+fn blocks(fields: &Fields, name: &str) -> Result<Vec<Fields>, Fault> {
+    match fields.value(name) {
+        Some(Value::Array(_)) => fields.objects(name),
+        _ => Err(fields.fault(name, "it must be a text or an array of blocks")),
     }
 }
 
@@ -140,7 +147,7 @@ fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fau
     }
     let mut said = Assistant::default();
     let mut text = String::new();
-    for block in message.objects("content")? {
+    for block in blocks(message, "content")? {
         let kind: String = block.need("type")?;
         match (kind.as_str(), is_user) {
             ("text", true) => text += &block.need::<String>("text")?,

@@ -48,6 +48,8 @@ pub(super) enum Asked {
 
 #[derive(Debug, Clone)]
 pub(super) struct Chat {
+    /// The field that has the conversation.
+    pub(super) field: &'static str,
     pub(super) conversation: Conversation,
     pub(super) options: chat::Options,
     pub(super) calls: Calls,

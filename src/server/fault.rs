@@ -160,6 +160,8 @@ impl From<Refused> for Fault {
                 let message = format!("the prompt has {prompt} tokens, but the context only {n_ctx}: shorten it");
                 Fault::new(Kind::ContextLength, message)
             }
+            // Of texts neither can be.
+            Refused::EmptyPrompt | Refused::Token { .. } => Fault::field("prompt", message),
             Refused::Gone => Fault::new(Kind::Internal, message),
             Refused::Constraint(ConstraintError::Vocabulary(_)) => Fault::new(Kind::Internal, message),
             _ => Fault::invalid(message),

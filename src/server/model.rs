@@ -119,7 +119,7 @@ impl Model {
 
     /// The prompt of a conversation; and for an answer that has to be a call, what is left of that to the model.
     pub(super) fn framed(&self, chat: &Chat) -> Result<(Prompt, Option<Grammar>), Fault> {
-        let unframed = |error: chat::TemplateError| Fault::field("messages", error);
+        let unframed = |error: chat::TemplateError| Fault::field(chat.field, error);
         let mut prompt = self.family.prompt(&chat.conversation, chat.options).map_err(unframed)?;
         let offered = &chat.conversation.tools;
         let tools: Vec<&Tool> = match &chat.calls {

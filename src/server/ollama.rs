@@ -110,7 +110,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, fields: Fields) -> Result<
         return Ok(Json(loaded(&model, true)).into_response());
     }
     let options = Options { thinking: thinking(&fields, &model)?, ending: ask::ending(&conversation) };
-    let chat = Chat { conversation, options, calls: Calls::Free, single_call: false };
+    let chat = Chat { field: "messages", conversation, options, calls: Calls::Free, single_call: false };
     answer(app, &fields, model, Asked::Chat(chat), true).await
 }
 
@@ -131,7 +131,7 @@ pub(super) async fn generate(State(app): State<Arc<App>>, fields: Fields) -> Res
         let messages = system.map(Message::System).into_iter().chain([Message::User(prompt)]).collect();
         let options = Options { thinking: thinking(&fields, &model)?, ..Options::default() };
         let conversation = Conversation::new(messages);
-        Asked::Chat(Chat { conversation, options, calls: Calls::Free, single_call: false })
+        Asked::Chat(Chat { field: "prompt", conversation, options, calls: Calls::Free, single_call: false })
     };
     answer(app, &fields, model, asked, false).await
 }

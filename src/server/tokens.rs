@@ -74,7 +74,7 @@ fn framed(model: &Model, fields: &Fields) -> Result<Prompt, Fault> {
     let goes_on = fields.flag("continue_final_message")?.then_some("continue_final_message");
     let options =
         chat::Options { thinking: thinking(fields, model)?, ending: ending_by(fields, goes_on, &conversation)? };
-    let chat = Chat { conversation, options, calls: Calls::Free, single_call: false };
+    let chat = Chat { field: "messages", conversation, options, calls: Calls::Free, single_call: false };
     Ok(model.framed(&chat)?.0)
 }
 

@@ -46,12 +46,13 @@ pub(super) const MESSAGE: [Field; 2] =
     [("function_call", is_off, "send 'tool_calls' instead"), ("audio", is_off, "answers are text")];
 
 /// Of OpenAI's responses.
-pub(super) const RESPONSES: [Field; 5] = [
+pub(super) const RESPONSES: [Field; 6] = [
     ("previous_response_id", is_off, NOT_KEPT),
     ("conversation", is_off, NOT_KEPT),
     ("background", is_off, "wait for the answer, or stream it"),
     ("prompt", is_off, "send its text in 'input'"),
     ("top_logprobs", is_off, "/v1/chat/completions tells probabilities"),
+    ("include", has_no_logprobs, "/v1/chat/completions tells probabilities"),
 ];
 
 /// Of Anthropic's messages.
@@ -100,6 +101,11 @@ fn is_one(value: &Value) -> bool {
 
 fn is_not_positive(value: &Value) -> bool {
     value.as_f64().is_some_and(|number| number <= 0.0)
+}
+
+/// What else can be included, nothing here has.
+fn has_no_logprobs(value: &Value) -> bool {
+    value.as_array().is_none_or(|names| names.iter().all(|name| name != "message.output_text.logprobs"))
 }
 
 fn is_text(value: &Value) -> bool {

@@ -41,6 +41,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn all_tokens_but_some() {
+        let words = TokenSet::all_but(70, [0, 33, 1000]);
+        let left_out: Vec<u32> = (0..70).filter(|token| !TokenSet(&words).contains(*token)).collect();
+        assert_eq!(left_out, [0, 33]);
+    }
+
+    #[test]
     fn what_is_not_in_the_set_is_forbidden() {
         let set = TokenSet(&[u32::MAX, 0, 1 << 31 | 1]);
         let mut scores = [0.0; 100];

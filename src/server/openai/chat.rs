@@ -53,7 +53,7 @@ fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
     let wants_logprobs = fields.flag("logprobs")?;
     let n_top = n_top(fields, "top_logprobs")?;
     Ok(Ask {
-        prompt: Asked::Chat(Chat { conversation, options, calls, single_call: is_single(fields)? }),
+        prompt: Asked::Chat(Chat { field: "messages", conversation, options, calls, single_call: is_single(fields)? }),
         sampling: sampling(fields, model, Temperature::Api)?,
         bounds: ask::bounds(fields, &["max_completion_tokens", "max_tokens", "n_predict"], "stop", model)?,
         form,

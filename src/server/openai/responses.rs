@@ -43,6 +43,8 @@ pub(in crate::server) async fn answer(State(app): State<Arc<App>>, fields: Field
 fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
     refuse(fields, &unsupported::OPENAI)?;
     refuse(fields, &unsupported::RESPONSES)?;
+    // It is repeated, and else of no use.
+    fields.object("metadata")?;
     let (offered, calls) = tools(fields)?;
     let mut messages: Vec<Message> = fields.get("instructions")?.into_iter().map(Message::System).collect();
     messages.extend(input(fields)?);
@@ -53,7 +55,7 @@ fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
     }
     let options = Options { thinking: ask::thinking(fields, model)?, ..Options::default() };
     Ok(Ask {
-        prompt: Asked::Chat(Chat { conversation, options, calls, single_call: is_single(fields)? }),
+        prompt: Asked::Chat(Chat { field: "input", conversation, options, calls, single_call: is_single(fields)? }),
         sampling: sampling(fields, model, Temperature::Api)?,
         bounds: ask::bounds(fields, &["max_output_tokens"], "stop", model)?,
         form,
