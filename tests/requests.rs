@@ -66,6 +66,10 @@ fn an_answer_ends_where_it_is_said_to() {
             assert_eq!(text, "42", "{body}");
         }
     }
+    // A token that a request itself ends its answer with does so, the model's own too.
+    let end = server.post("/tokenize", &json!({ "content": "<｜end▁of▁sentence｜>", "parse_special": true })).json();
+    let ended = ask(json!({ "ignore_eos": true, "stop_token_ids": end["tokens"] }));
+    assert_eq!((content(&ended), figures(&ended).1), ("42".to_owned(), json!("stop")));
     let completed =
         server.post("/v1/completions", &json!({ "prompt": "The capital of France is", "ignore_eos": true }));
     assert_eq!(figures(&completed), (16, json!("length")));

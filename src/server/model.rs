@@ -106,7 +106,8 @@ impl Model {
             return Err(Fault::field(bound, format!("an answer that '{field}' gives a form ends where that is whole")));
         }
         if is_endless {
-            sampling.logit_bias.extend(self.engine.ends().map(|id| (id, f32::NEG_INFINITY)));
+            let barred = self.engine.ends().filter(|id| !stop_tokens.contains(id));
+            sampling.logit_bias.extend(barred.map(|id| (id, f32::NEG_INFINITY)));
         }
         let (no_frame, n_logprobs) = (Prompt::default(), ask.n_logprobs);
         let (grammar, form) = form.map(|Form { grammar, field }| (grammar, field)).unzip();
