@@ -44,6 +44,8 @@ fn anthropics_messages() {
     let stream = ask(json!({ "stream": true }));
     let expected = [
         "message_start",
+        // While its prompt is computed.
+        "ping",
         "content_block_start",
         "content_block_delta",
         "content_block_delta",
@@ -71,6 +73,11 @@ fn anthropics_messages() {
     let history = json!([messages()[0], { "role": "assistant", "content": called["content"] }, { "role": "user", "content": [result] }]);
     assert_eq!(ask(json!({ "messages": history, "tools": tools })).status, 200);
 
+    let format = json!({ "format": { "type": "json_schema", "schema": tool() } });
+    let shaped = ask(json!({ "output_config": format })).json();
+    let text = shaped["content"][0]["text"].as_str().unwrap();
+    assert!(serde_json::from_str::<Value>(text).unwrap()["n"].is_i64(), "{text}");
+
     let count = server.post("/v1/messages/count_tokens", &json!({ "messages": messages() })).json();
     let usage = &whole["usage"];
     let n = |name: &str| usage[name].as_u64().unwrap();
@@ -83,6 +90,18 @@ fn anthropics_messages() {
             400,
             "invalid_request_error",
         ),
+        (
+            json!({ "max_tokens": 5, "messages": messages(), "tools": [{ "type": "bash_20250124", "name": "bash" }] }),
+            400,
+            "invalid_request_error",
+        ),
+        (
+            json!({ "max_tokens": 5, "messages": messages(), "tool_choice": { "type": "tool", "name": "x" } }),
+            400,
+            "invalid_request_error",
+        ),
+        (json!({ "max_tokens": 5, "messages": messages(), "mcp_servers": [{}] }), 400, "invalid_request_error"),
+        (json!({ "max_tokens": 5, "messages": [{ "role": "user" }] }), 400, "invalid_request_error"),
     ] {
         let response = server.post("/v1/messages", &body);
         assert_eq!(
@@ -130,8 +149,56 @@ fn openais_responses() {
     let shaped = ask(json!({ "input": "x", "text": format, "max_output_tokens": 80 })).json();
     let text = shaped["output"][0]["content"][0]["text"].as_str().unwrap();
     assert!(serde_json::from_str::<Value>(text).unwrap()["n"].is_i64(), "{text}");
-    let refused = ask(json!({ "input": "x", "previous_response_id": "resp_1" }));
-    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("previous_response_id")));
+    for (field, value) in [
+        ("previous_response_id", json!("resp_1")),
+        ("conversation", json!({ "id": "conv_1" })),
+        ("background", json!(true)),
+        ("prompt", json!({ "id": "pmpt_1" })),
+    ] {
+        let mut body = json!({ "input": "x" });
+        body[field] = value;
+        let refused = ask(body);
+        assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!(field)));
+    }
+}
+
+/// Clients read back what they asked for, and in which state each item is.
+#[test]
+fn openais_responses_repeat_their_requests() {
+    let server = Server::start(&[]);
+    let ask = |body: Value| server.post("/v1/responses", &body);
+    let plain = ask(json!({ "input": "What is 17 + 25?" })).json();
+    for (name, value) in [
+        ("instructions", Value::Null),
+        ("tools", json!([])),
+        ("tool_choice", json!("auto")),
+        ("parallel_tool_calls", json!(true)),
+        ("metadata", json!({})),
+        ("text", json!({ "format": { "type": "text" } })),
+        ("truncation", json!("disabled")),
+        ("background", json!(false)),
+        ("store", json!(false)),
+    ] {
+        assert_eq!(plain[name], value, "{name}");
+    }
+    let said = json!({
+        "instructions": "s", "temperature": 0.5, "top_p": 0.9, "max_output_tokens": 1, "parallel_tool_calls": false,
+        "metadata": { "a": "b" }, "tools": [{ "type": "function", "name": "add", "parameters": tool() }],
+        "tool_choice": "none", "user": "u", "text": { "format": { "type": "text" } },
+    });
+    let mut body = said.clone();
+    body["input"] = "What is 17 + 25?".into();
+    let whole = ask(body.clone()).json();
+    body["stream"] = true.into();
+    let events = ask(body).events();
+    for object in [&whole, &events[0]["response"], &events[events.len() - 1]["response"]] {
+        for (name, value) in said.as_object().unwrap() {
+            assert_eq!(object[name], *value, "{name}");
+        }
+    }
+    assert_eq!(plain["output"][0]["status"], "completed");
+    let item = |object: &Value| object["output"][0]["status"].clone();
+    assert_eq!([item(&whole), item(&events[events.len() - 1]["response"])], [json!("incomplete"), json!("incomplete")]);
 }
 
 #[test]
@@ -168,12 +235,26 @@ fn ollamas_chat_and_generate() {
         br#"{"prompt": "What is 17 + 25?", "stream": false}"#,
     );
     assert_eq!(bare.json()["response"], "42");
-    assert_eq!(server.get("/api/tags").json()["models"][0]["name"], "demo:latest");
+    let tagged = &server.get("/api/tags").json()["models"][0];
+    assert_eq!(tagged["name"], "demo:latest");
+    let details = &tagged["details"];
+    assert_eq!((&details["parameter_size"], &details["quantization_level"]), (&json!("9.3M"), &json!("Q6_K")));
+    assert!(tagged["size"].as_u64().unwrap() > 1 << 20, "{tagged}");
     assert_eq!(server.get("/api/ps").json()["models"][0]["model"], "demo:latest");
     assert!(server.get("/api/version").json()["version"].is_string());
     let shown = whole("/api/show", json!({ "model": "demo" }));
     assert!(shown["capabilities"].as_array().unwrap().contains(&json!("tools")), "{shown}");
     assert_eq!(whole("/api/generate", json!({ "model": "demo" }))["done_reason"], "load");
+    for (path, body) in [
+        ("/api/generate", json!({ "prompt": "x", "images": ["aGk="] })),
+        ("/api/generate", json!({ "prompt": "x", "context": [1, 2] })),
+        ("/api/generate", json!({ "prompt": "x", "template": "{{ .Prompt }}" })),
+        ("/api/chat", json!({ "messages": messages(), "options": { "mirostat": 2 } })),
+        ("/api/chat", json!({ "messages": messages(), "think": "hard" })),
+    ] {
+        let refused = server.post(path, &body);
+        assert!(refused.status == 400 && refused.json()["error"].is_string(), "{body}: {refused:?}");
+    }
     let unknown = server.post("/api/chat", &json!({ "model": "llama", "messages": messages() }));
     assert!(unknown.status == 404 && unknown.json()["error"].as_str().unwrap().contains("demo"), "{unknown:?}");
 }
@@ -203,6 +284,7 @@ fn before_its_model_is_there_a_server_says_so() {
         n_parallel: 1,
         n_queue: 1,
         max_body: 1 << 20,
+        timeout: Duration::from_secs(30),
         max_connections: 16,
         log: None,
         grace: Duration::ZERO,

@@ -75,6 +75,8 @@ pub enum MessageError {
     NoContent { role: &'static str },
     #[error("a part of the content has the type '{}': only text is understood, remove the part", Escaped(.0))]
     Part(String),
+    #[error("a part of the content is of the type 'text' and has no 'text'")]
+    NoText,
     #[error("a {role} message cannot call tools: move tool_calls into an assistant message")]
     Calls { role: &'static str },
     #[error("the tool call has the type '{}': only 'function' is known", Escaped(.0))]
@@ -161,7 +163,7 @@ struct Wire {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it must be a text, or an array of parts")]
 enum WireContent {
     Text(String),
     Parts(Vec<WirePart>),
@@ -172,7 +174,7 @@ struct WirePart {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
-    text: String,
+    text: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -198,7 +200,7 @@ impl WireContent {
             WireContent::Parts(parts) => parts
                 .into_iter()
                 .map(|part| match part.kind.as_str() {
-                    "text" => Ok(part.text),
+                    "text" => part.text.ok_or(MessageError::NoText),
                     _ => Err(MessageError::Part(part.kind)),
                 })
                 .collect(),
@@ -338,6 +340,7 @@ mod tests {
             (json!({"role": "function", "content": "x"}), "unknown role 'function': use system"),
             (json!({"role": "user"}), "the user message has no content"),
             (json!({"role": "user", "content": [{"type": "image_url"}]}), "the type 'image_url'"),
+            (json!({"role": "user", "content": [{"type": "text"}]}), "has no 'text'"),
             (
                 json!({"role": "user", "content": "", "tool_calls": [{"function": {"name": "f"}}]}),
                 "move tool_calls into an assistant message",

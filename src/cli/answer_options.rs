@@ -57,8 +57,7 @@ impl AnswerOptions {
             sampling: self.sampling.params(engine)?,
             max_tokens: self.n_predict,
             stop: self.stop.clone(),
-            constraint: None,
-            n_logprobs: None,
+            ..Request::default()
         })
     }
 

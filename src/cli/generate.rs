@@ -65,7 +65,7 @@ pub(super) fn verdict(engine: &Engine, finished: &Finished) -> anyhow::Result<()
         let why = match finished.reason {
             FinishReason::ContextFull => "the context is full",
             FinishReason::Length => "it has as many tokens as -n allows",
-            FinishReason::StopString(_) => "it came to a stop string",
+            FinishReason::StopString(_) | FinishReason::StopToken(_) => "it came to a stop string",
             FinishReason::EndOfAnswer | FinishReason::Cancelled => "the model ended it while it was reasoning",
         };
         return Err(Unsatisfied { why }.into());

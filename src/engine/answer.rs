@@ -16,13 +16,23 @@ impl AnswerText {
     }
 
     /// Takes a token and appends the pieces that can be shown now; the number of a stop string that is
-    /// complete, which ends the answer.
-    pub(super) fn push(&mut self, tokenizer: &Tokenizer, id: u32, pieces: &mut Vec<Piece>) -> Option<usize> {
+    /// complete, which ends the answer. Where it may not end yet, no stop string begins in the token either.
+    pub(super) fn push(
+        &mut self,
+        tokenizer: &Tokenizer,
+        id: u32,
+        may_end: bool,
+        pieces: &mut Vec<Piece>,
+    ) -> Option<usize> {
         let Ok(token) = tokenizer.token(id) else { return None };
         let mut text = String::new();
         if token.kind == Kind::Normal {
             self.utf8.push(token.bytes, &mut text);
-            return self.show(&text, pieces);
+            if may_end {
+                return self.show(&text, pieces);
+            }
+            push_text(text, pieces);
+            return None;
         }
         // No character and no stop string goes across a token that is no text.
         self.utf8.finish(&mut text);
@@ -90,7 +100,7 @@ mod tests {
         let mut pieces = Vec::new();
         let tokenizer = tokenizer();
         for (at, id) in tokens.iter().enumerate() {
-            if let Some(number) = answer.push(&tokenizer, *id, &mut pieces) {
+            if let Some(number) = answer.push(&tokenizer, *id, true, &mut pieces) {
                 return (pieces, Some((at, number)));
             }
         }
@@ -122,6 +132,19 @@ mod tests {
         let tokens = [bytes("a"), vec![0xc3, 256, 258, 257], bytes("b")].concat();
         let (pieces, stopped) = pieces(&[], &tokens);
         assert_eq!((text(&pieces).as_str(), stopped), ("a\u{fffd}(<c>)(<u>)b", None));
+    }
+
+    #[test]
+    fn no_stop_string_begins_before_the_answer_may_end() {
+        let mut answer = AnswerText::new(StopStrings::new(&["ab".to_owned()]).unwrap());
+        let (tokenizer, mut pieces) = (tokenizer(), Vec::new());
+        let mut push = |text: &str, may_end| {
+            let stopped: Vec<_> =
+                bytes(text).into_iter().map(|id| answer.push(&tokenizer, id, may_end, &mut pieces)).collect();
+            stopped.into_iter().flatten().next()
+        };
+        assert_eq!([push("aba", false), push("b", true), push("ab", true)], [None, None, Some(0)]);
+        assert_eq!(text(&pieces), "abab");
     }
 
     #[test]

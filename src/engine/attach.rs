@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Changes with what is sent.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// That a peer takes to say what it has to say at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Above what the longest prompts and the largest schemas take.

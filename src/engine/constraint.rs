@@ -7,6 +7,7 @@
 use super::request::Failure;
 use super::sampler::{SampleError, Sampler, TokenSet};
 use crate::tokenizer::{Kind, Tokenizer};
+use llguidance::api::StopReason;
 use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::panic_utils::catch_unwind;
@@ -166,13 +167,21 @@ impl Grammars {
             thread.join().map_err(|_| unusable("it could not be read".to_owned()))
         });
         let parser = compiled?.map_err(|error| unusable(first_line(&error)))?;
-        let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            Some(why) => Err(unusable(why)),
-            None => Ok(Gate { matcher, what, waits_for: constraint.after, has_ended: false }),
+        let mut matcher = Matcher::new(Ok(parser));
+        if let Some(why) = matcher.get_error() {
+            return Err(unusable(why));
+        }
+        // That is only found out when a token is wanted.
+        let is_empty = matcher.compute_mask_or_eos().map_or(true, |allowed| allowed.is_zero());
+        match is_empty {
+            true => Err(unusable(NOTHING.to_owned())),
+            false => Ok(Gate { matcher, what, waits_for: constraint.after, has_ended: false }),
         }
     }
 }
+
+/// Of a constraint that nothing meets.
+const NOTHING: &str = "nothing can be written that it allows (a $ref that only leads back to itself is one such case)";
 
 /// The bytes of a token as constraints may use it; none for one that no answer may contain. A byte that no
 /// UTF-8 has marks the special tokens of `llguidance`, of which there are those that end an answer.
@@ -244,6 +253,8 @@ impl Gate {
     }
 
     fn failure(&self, why: &str) -> Failure {
+        let is_stuck = why == format!("{:?}", StopReason::NoExtensionBias);
+        let why = if is_stuck { "behind what there is, it allows nothing" } else { why };
         Failure::Constraint(format!("{}: {why}", self.what))
     }
 }
@@ -328,6 +339,7 @@ mod tests {
             (schema("false"), "JSON schema"),
             (schema(r#"{"minimum": 5, "maximum": 1, "type": "number"}"#), "nsatisfiable"),
             (schema(r#"{"$ref": "https://example.org/schema"}"#), "the JSON schema cannot be used"),
+            (schema(r##"{"$ref": "#"}"##), "nothing can be written"),
             (schema("5"), "the JSON schema cannot be used"),
             (Grammar::Regex("(".into()), "the regular expression cannot be used"),
             (Grammar::Lark("start: x".into()), "the grammar cannot be used"),

@@ -58,8 +58,9 @@ use crate::tokenizer::{self, Tokenizer};
 use answer::AnswerText;
 use attach::Remote;
 use constraint::{Gate, Grammars};
-use sampler::Sampler;
+use sampler::{Sampler, TokenSet};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -125,6 +126,9 @@ pub struct Info {
     pub flash_attention: bool,
     /// Bytes of the model's files.
     pub n_bytes: u64,
+    pub n_parameters: u64,
+    /// The type that most of its parameters have.
+    pub main_type: Option<&'static str>,
     pub memory: Memory,
     pub loading: Loading,
     /// The names of those that compute.
@@ -145,6 +149,10 @@ pub struct Info {
 impl Info {
     /// What the file says alone; the rest is for who opens it to fill in.
     fn of_file(gguf: &Gguf, source: &Source, fingerprint: Fingerprint) -> Info {
+        let mut per_type: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for tensor in gguf.tensors() {
+            *per_type.entry(tensor.info.ty.name()).or_default() += tensor.info.shape.n_elements().unwrap_or(0);
+        }
         let text = |key: &str| gguf.metadata().get::<&str>(key).ok().flatten().map(str::to_owned);
         Info {
             isa: Isa::Ggml,
@@ -166,6 +174,8 @@ impl Info {
             routing: Routing::default(),
             flash_attention: true,
             n_bytes: gguf.n_bytes(),
+            n_parameters: per_type.values().sum(),
+            main_type: per_type.iter().max_by_key(|(_, n)| **n).map(|(name, _)| *name),
             memory: Memory { weights: 0, on_gpus: 0, cache: 0, scratch: 0, available: None },
             loading: Loading::default(),
             gpus: Vec::new(),
@@ -340,8 +350,12 @@ impl Engine {
         }
         let cancelled = Arc::new(AtomicBool::new(false));
         let sink = Box::new(sink);
-        let submitted = Instant::now();
-        let submission = Submission { request, sampler, text, gate, sink, cancelled: cancelled.clone(), submitted };
+        let going_on = match request.min_tokens {
+            0 => Vec::new(),
+            _ => TokenSet::all_but(self.info.n_vocab, self.ends().chain(request.stop_tokens.iter().copied())),
+        };
+        let (cancel, submitted) = (cancelled.clone(), Instant::now());
+        let submission = Submission { request, sampler, text, gate, going_on, sink, cancelled: cancel, submitted };
         // Before it is taken, which lessens the number.
         self.figures.waiting.add(1);
         self.send(Command::Submit(Box::new(submission))).map_err(|Gone| Refused::Gone)?;
@@ -358,6 +372,12 @@ impl Engine {
     /// Stops the step that a job computes, which then fails with [`StepError::Stopped`].
     pub fn step_canceller(&self) -> Canceller {
         Canceller { cancelled: Arc::new(AtomicBool::new(false)), stop: self.stop.clone(), remote: None }
+    }
+
+    /// The tokens that end an answer.
+    pub fn ends(&self) -> impl Iterator<Item = u32> {
+        let roles = self.tokenizer.roles();
+        [roles.eos, roles.eot].into_iter().flatten()
     }
 
     fn gate(&self, constraint: &Constraint) -> Result<Gate, ConstraintError> {
@@ -384,7 +404,7 @@ impl Engine {
         if prompt > n_ctx {
             return Err(Refused::PromptTooLong { prompt, n_ctx });
         }
-        match request.prompt.iter().find(|id| **id as usize >= n_vocab) {
+        match request.prompt.iter().chain(&request.stop_tokens).find(|id| **id as usize >= n_vocab) {
             Some(&id) => Err(Refused::Token { id, n_vocab }),
             None => Ok(()),
         }

@@ -18,6 +18,10 @@ pub struct Request {
     pub max_tokens: Option<usize>,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
+    /// It also ends with any of these tokens, which are no part of it.
+    pub stop_tokens: Vec<u32>,
+    /// Until it has so many tokens nothing of that ends it, nor does the model. What a constraint asks for does.
+    pub min_tokens: usize,
     /// What the answer must look like.
     pub constraint: Option<Constraint>,
     /// Say of each token how likely it was, and which so many were likeliest there.
@@ -81,7 +85,7 @@ impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Usage { prompt_tokens, cached_tokens, generated_tokens, prompt_time, generation_time } = self.usage;
         let how = match self.reason {
-            FinishReason::EndOfAnswer | FinishReason::StopString(_) => "answered",
+            FinishReason::EndOfAnswer | FinishReason::StopString(_) | FinishReason::StopToken(_) => "answered",
             FinishReason::Length => "answered up to the limit",
             FinishReason::ContextFull => "answered until the context was full",
             FinishReason::Cancelled => "cancelled",
@@ -98,6 +102,8 @@ pub enum FinishReason {
     EndOfAnswer,
     /// A stop string came: its number.
     StopString(usize),
+    /// One of the tokens came that are to end it.
+    StopToken(u32),
     /// As many tokens came as were asked for.
     Length,
     /// The context is full.

@@ -8,7 +8,7 @@ use super::answer::AnswerText;
 use super::constraint::Gate;
 use super::figures::Figures;
 use super::request::{Event, Failure, FinishReason, Finished, Piece, Progress, Request, Usage};
-use super::sampler::Sampler;
+use super::sampler::{Sampler, TokenSet};
 use super::score::score;
 use super::share::shares;
 use super::slots::{Choice, Slots};
@@ -41,6 +41,8 @@ pub(super) struct Submission {
     pub(super) sampler: Sampler,
     pub(super) text: AnswerText,
     pub(super) gate: Option<Gate>,
+    /// The tokens that do not end the answer, where it has a least length.
+    pub(super) going_on: Vec<u32>,
     pub(super) sink: Sink,
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) submitted: Instant,
@@ -388,7 +390,11 @@ impl Active {
         let (sampler, gate) = (&mut self.submission.sampler, &mut self.submission.gate);
         let picked = match gate {
             Some(gate) => gate.sample(sampler, logits),
-            None => sampler.sample(logits).map_err(Failure::from),
+            None if self.n_generated >= request.min_tokens => sampler.sample(logits).map_err(Failure::from),
+            None => {
+                let going_on = TokenSet(&self.submission.going_on);
+                sampler.sample_among(logits, Some(going_on)).map_err(Failure::from)
+            }
         };
         let token = match picked {
             Ok(token) => token,
@@ -405,13 +411,17 @@ impl Active {
         if is_end {
             return Outcome::Finished(FinishReason::EndOfAnswer);
         }
+        if request.stop_tokens.contains(&token) {
+            return Outcome::Finished(FinishReason::StopToken(token));
+        }
         if let Some(n_top) = request.n_logprobs
             && !(self.submission.sink)(Event::Token(score(logits, token, n_top)))
         {
             return Outcome::Finished(FinishReason::Cancelled);
         }
         let mut pieces = Vec::new();
-        let stopped = self.submission.text.push(tokenizer, token, &mut pieces);
+        let may_end = self.n_generated > request.min_tokens;
+        let stopped = self.submission.text.push(tokenizer, token, may_end, &mut pieces);
         let is_long_enough = request.max_tokens.is_some_and(|max| self.n_generated >= max);
         if !self.show(pieces) {
             return Outcome::Finished(FinishReason::Cancelled);

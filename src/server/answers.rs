@@ -6,8 +6,9 @@ use super::app::App;
 use super::ask::Ask;
 use super::fault::{Fault, Kind};
 use super::model::{Model, Settled};
+use super::tokens::spelled;
 use crate::chat::{self, Parser};
-use crate::engine::{Canceller, Event, FinishReason, Finished, Piece, Progress, Request, Scored, Usage};
+use crate::engine::{Canceller, Event, FinishReason, Finished, Piece, Progress, Refused, Request, Scored, Usage};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -64,6 +65,9 @@ struct Answer {
     canceller: Canceller,
     parser: Option<Parser>,
     stop: Vec<String>,
+    shows_stop: bool,
+    /// The field that says what it must look like.
+    form: Option<String>,
     single_call: bool,
     n_calls: usize,
     /// A tool was called, and nothing more is wanted.
@@ -119,12 +123,19 @@ impl Answers {
             }
             sender.send((index, event)).is_ok()
         };
-        let canceller = self.model.submit(request, sink)?;
+        let form = settled.form.clone();
+        let refused = |refused: Refused| match refused {
+            Refused::Constraint(_) => Fault::from(refused).about(form.as_deref()),
+            refused => refused.into(),
+        };
+        let canceller = self.model.submit(request, sink).map_err(refused)?;
         let parser = settled.prompt.as_ref().map(|prompt| prompt.parser());
         self.answers.push(Answer {
             canceller,
             parser,
             stop,
+            shows_stop: settled.shows_stop,
+            form,
             single_call: settled.single_call,
             n_calls: 0,
             is_enough: false,
@@ -163,6 +174,7 @@ impl Answers {
 
     fn take(&mut self, index: usize, event: Event) {
         let Some(answer) = self.answers.get_mut(index) else { return };
+        let model = &self.model;
         let mut said = Vec::new();
         match event {
             Event::Prompt(progress) => said.push(Said::Prompt(progress)),
@@ -170,11 +182,11 @@ impl Answers {
             Event::Piece(piece) => answer.read(&piece, &self.app, &mut said),
             Event::Finished(finished) => {
                 answer.is_over = true;
-                answer.finish(&finished, &self.app, &mut said);
+                answer.finish(&finished, model, &self.app, &mut said);
             }
             Event::Failed(failure) => {
                 answer.is_over = true;
-                said.push(Said::Failed(failure.into()));
+                said.push(Said::Failed(Fault::from(failure).about(answer.form.as_deref())));
             }
         }
         self.ready.extend(said.into_iter().map(|said| (index, said)));
@@ -240,7 +252,15 @@ impl Answer {
         }
     }
 
-    fn finish(&mut self, finished: &Finished, app: &App, said: &mut Vec<Said>) {
+    fn finish(&mut self, finished: &Finished, model: &Model, app: &App, said: &mut Vec<Said>) {
+        if self.shows_stop {
+            let stopped = match finished.reason {
+                FinishReason::StopString(number) => self.stop.get(number).cloned(),
+                FinishReason::StopToken(id) => Some(spelled(model, id).0),
+                _ => None,
+            };
+            stopped.into_iter().for_each(|text| self.read(&Piece::Text(text), app, said));
+        }
         if let Some(parser) = self.parser.take() {
             let mut events = parser.finish();
             if matches!(finished.reason, FinishReason::Length | FinishReason::ContextFull) {
@@ -259,6 +279,7 @@ impl Answer {
             }
             FinishReason::EndOfAnswer => Reason::Stop,
             FinishReason::StopString(number) => Reason::StopString(self.stop.get(number).cloned().unwrap_or_default()),
+            FinishReason::StopToken(_) => Reason::Stop,
             FinishReason::Length | FinishReason::ContextFull => Reason::Length,
             FinishReason::Cancelled => {
                 said.push(Said::Failed(Fault::unavailable(CUT)));

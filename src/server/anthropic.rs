@@ -2,12 +2,16 @@
 
 use super::answers::{Answers, Call, End, Reason, Said, Whole};
 use super::app::App;
-use super::ask::{self, Ask, Asked, Calls, Chat, Temperature};
+use super::ask::{self, Ask, Asked, Calls, Chat};
 use super::fault::Fault;
 use super::fields::Fields;
+use super::form::response_format;
 use super::model::Model;
+use super::sampling::{Temperature, sampling};
 use super::stream::{self, Wire, event};
 use super::tokens::blocking;
+use super::tools::{check, find, not_a_function};
+use super::unsupported::{self, refuse};
 use crate::chat::{Assistant, Conversation, Message, Options, Tool, ToolCall, ToolResult};
 use crate::engine::Usage;
 use axum::Json;
@@ -20,12 +24,16 @@ pub(super) async fn answer(State(app): State<Arc<App>>, fields: Fields) -> Resul
     let model = app.model()?;
     model.check_name(&fields)?;
     fields.need::<u32>("max_tokens")?;
+    refuse(&fields, &unsupported::ANTHROPIC)?;
     let ask = Ask {
         prompt: Asked::Chat(chat(&fields, &model)?),
-        sampling: ask::sampling(&fields, &model, Temperature::Api)?,
-        max_tokens: ask::max_tokens(&fields, &["max_tokens"], &model)?,
-        stop: ask::texts(&fields, "stop_sequences")?,
-        grammar: None,
+        sampling: sampling(&fields, &model, Temperature::Api)?,
+        bounds: ask::bounds(&fields, &["max_tokens"], "stop_sequences", &model)?,
+        form: match response_format(&fields.object("output_config")?.object("format")?)? {
+            Some(form) => Some(form),
+            // As it was called before.
+            None => response_format(&fields.object("output_format")?)?,
+        },
         n_logprobs: None,
         n: 1,
     };
@@ -68,17 +76,25 @@ fn chat(fields: &Fields, model: &Model) -> Result<Chat, Fault> {
         None | Some("auto") => {}
         Some("none") => tools.clear(),
         Some("any") => calls = Calls::Some,
-        Some("tool") => calls = Calls::Named(choice.need("name")?),
+        Some("tool") => {
+            let name: String = choice.need("name")?;
+            find(&tools, &name, &choice.path("name"))?;
+            calls = Calls::Named(name);
+        }
         Some(_) => return Err(choice.fault("type", "it must be auto, any, tool or none")),
     }
     let single_call = choice.flag("disable_parallel_tool_use")?;
     let conversation = Conversation { messages, tools };
-    let options = Options { thinking: ask::thinking(fields, model)?, ending: ask::ending(&conversation, true) };
-    Ok(Chat { conversation, options, calls, single_call })
+    let options = Options { thinking: ask::thinking(fields, model)?, ending: ask::ending(&conversation) };
+    Ok(Chat { field: "messages", conversation, options, calls, single_call })
 }
 
 fn tools(fields: &Fields) -> Result<Vec<Tool>, Fault> {
     let tool = |tool: &Fields| {
+        let kind: Option<String> = tool.get("type")?;
+        if let Some(kind) = kind.filter(|kind| kind != "custom") {
+            return Err(not_a_function(tool.path("type"), &kind));
+        }
         let function = json!({
             "name": tool.need::<String>("name")?,
             "description": tool.get::<String>("description")?.unwrap_or_default(),
@@ -86,7 +102,7 @@ fn tools(fields: &Fields) -> Result<Vec<Tool>, Fault> {
         });
         super::fields::read(&function, &tool.path("input_schema"))
     };
-    fields.objects("tools")?.iter().map(tool).collect()
+    check(fields, fields.objects("tools")?.iter().map(tool).collect::<Result<_, _>>()?)
 }
 
 /// A text, or blocks of text.
@@ -94,7 +110,14 @@ fn text_of(fields: &Fields, name: &str) -> Result<String, Fault> {
     match fields.value(name) {
         None => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(_) => fields.objects(name)?.iter().map(block_text).collect(),
+        Some(_) => blocks(fields, name)?.iter().map(block_text).collect(),
+    }
+}
+
+fn blocks(fields: &Fields, name: &str) -> Result<Vec<Fields>, Fault> {
+    match fields.value(name) {
+        Some(Value::Array(_)) => fields.objects(name),
+        _ => Err(fields.fault(name, "it must be a text or an array of blocks")),
     }
 }
 
@@ -124,7 +147,7 @@ fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fau
     }
     let mut said = Assistant::default();
     let mut text = String::new();
-    for block in message.objects("content")? {
+    for block in blocks(message, "content")? {
         let kind: String = block.need("type")?;
         match (kind.as_str(), is_user) {
             ("text", true) => text += &block.need::<String>("text")?,
@@ -267,7 +290,8 @@ impl Wire for Stream {
             _ => self.start(0, 0),
         };
         let text = match said {
-            Said::Prompt(_) | Said::Token(_) => String::new(),
+            Said::Prompt(_) => self.ping(),
+            Said::Token(_) => String::new(),
             Said::Reasoning(text) => {
                 self.open("thinking") + &self.delta(&json!({ "type": "thinking_delta", "thinking": text }))
             }

@@ -97,6 +97,14 @@ impl Fault {
         Fault { message: format!("'{field}': {fault}"), field: Some(field), ..Fault::invalid("") }
     }
 
+    /// With the field that it is about, where it is the client's.
+    pub(super) fn about(self, field: Option<&str>) -> Fault {
+        match field {
+            Some(field) if self.kind == Kind::Invalid => Fault::field(field, self.message),
+            _ => self,
+        }
+    }
+
     pub(super) fn busy() -> Fault {
         let message = "all places are taken, in the queue too: try again in a moment";
         Fault { retry_after: Some(2), ..Fault::new(Kind::Busy, message) }
@@ -152,6 +160,8 @@ impl From<Refused> for Fault {
                 let message = format!("the prompt has {prompt} tokens, but the context only {n_ctx}: shorten it");
                 Fault::new(Kind::ContextLength, message)
             }
+            // Of texts neither can be.
+            Refused::EmptyPrompt | Refused::Token { .. } => Fault::field("prompt", message),
             Refused::Gone => Fault::new(Kind::Internal, message),
             Refused::Constraint(ConstraintError::Vocabulary(_)) => Fault::new(Kind::Internal, message),
             _ => Fault::invalid(message),
@@ -161,6 +171,8 @@ impl From<Refused> for Fault {
 
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Fault {
-        Fault::new(Kind::Internal, failure.to_string())
+        // What a client wants an answer to be is its own affair.
+        let kind = if matches!(failure, Failure::Constraint(_)) { Kind::Invalid } else { Kind::Internal };
+        Fault::new(kind, failure.to_string())
     }
 }

@@ -4,6 +4,7 @@
 
 use super::app::App;
 use super::fault::{Fault, Kind};
+use super::words;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -68,6 +69,9 @@ impl Fields {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(map)) => Ok(Fields { map, within: String::new() }),
             Ok(_) => Err(Fault::invalid("the body must be a JSON object")),
+            Err(error) if error.to_string().starts_with("recursion limit exceeded") => {
+                Err(Fault::invalid("the body is nested too deeply: 127 levels are read"))
+            }
             Err(error) => Err(Fault::invalid(format!("the body is not JSON: {error}"))),
         }
     }
@@ -92,8 +96,13 @@ impl Fields {
     }
 
     /// The first of several names that is there.
+    pub(super) fn name_of<'a>(&self, names: &[&'a str]) -> Option<&'a str> {
+        names.iter().copied().find(|name| self.value(name).is_some())
+    }
+
+    /// What the first of several names has that is there.
     pub(super) fn any<T: DeserializeOwned>(&self, names: &[&str]) -> Result<Option<T>, Fault> {
-        names.iter().find(|name| self.value(name).is_some()).map_or(Ok(None), |name| self.get(name))
+        self.name_of(names).map_or(Ok(None), |name| self.get(name))
     }
 
     pub(super) fn need<T: DeserializeOwned>(&self, name: &str) -> Result<T, Fault> {
@@ -137,7 +146,7 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value, path: &str) -> Result<T, 
             inner if inner.starts_with('[') => format!("{path}{inner}"),
             inner => format!("{path}.{inner}"),
         };
-        Fault::field(whole, error.into_inner())
+        Fault::field(whole, words::of(&error.into_inner().to_string()))
     })
 }
 
@@ -156,11 +165,19 @@ mod tests {
         assert_eq!(inner.get::<f32>("b").unwrap_err().field.as_deref(), Some("a.b"));
         let fault = fields.get::<Vec<u32>>("c").unwrap_err();
         assert_eq!(fault.field.as_deref(), Some("c[1]"));
-        assert!(fault.message.contains("invalid type: string \"y\", expected u32"), "{}", fault.message);
+        assert!(fault.message.contains("it must be a whole number"), "{}", fault.message);
         assert_eq!(fields.get::<u32>("d").unwrap(), None);
         assert!(fields.get::<u32>("e").is_err());
         assert_eq!(fields.objects("f").unwrap_err().field.as_deref(), Some("f[1]"));
         assert_eq!(inner.need::<u32>("z").unwrap_err().message, "'a.z': it is missing");
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_json_all_the_same() {
+        let nested = |n: usize| format!("{}1{}", "{\"a\":".repeat(n), "}".repeat(n)).into_bytes();
+        assert!(Fields::parse(&nested(127)).is_ok());
+        let fault = Fields::parse(&nested(128)).unwrap_err();
+        assert_eq!(fault.message, "the body is nested too deeply: 127 levels are read");
     }
 
     #[test]

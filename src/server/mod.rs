@@ -4,7 +4,9 @@
 //!   other. `app`: what the handlers share; `metrics`: what is counted.
 //! - `openai`, `anthropic`, `ollama`: those protocols, each a translator in and out. `tokens`: text to tokens and back.
 //!   `status`: how the server is. `page`: the page for browsers.
-//! - `fields`: JSON that clients sent; `fault`: what is answered when something is wrong; `stream`: answers as they come.
+//! - `sampling`, `form`, `tools`: fields that several protocols share; `unsupported`: those that nothing is done about.
+//! - `fields`: JSON that clients sent, `words`: what is said of it; `fault`: what is answered when something is wrong;
+//!   `stream`: answers as they come.
 //! - `listen`: connections, and what bounds them; `tls`; `door`: who may come in.
 //!
 //! This room knows no tensor and no terminal.
@@ -16,6 +18,7 @@ mod ask;
 mod door;
 mod fault;
 mod fields;
+mod form;
 mod listen;
 mod metrics;
 mod model;
@@ -23,10 +26,14 @@ mod ollama;
 mod openai;
 mod page;
 mod routes;
+mod sampling;
 mod status;
 mod stream;
 mod tls;
 mod tokens;
+mod tools;
+mod unsupported;
+mod words;
 
 pub use door::Key;
 pub use listen::Listening;

@@ -1,12 +1,13 @@
 //! The model that answers: its names, what holds for it where a request says nothing, and what becomes of a request.
 
-use super::ask::{Ask, Asked, Calls, Chat};
+use super::ask::{Ask, Asked, Bounds, Calls, Chat};
 use super::fault::{Fault, Kind};
 use super::fields::Fields;
+use super::form::Form;
 use crate::asking;
 use crate::chat::{self, CallRest, Family, Prompt, Tool};
 use crate::engine::sampler::SamplerParams;
-use crate::engine::{Canceller, Engine, Event, Grammar, Request};
+use crate::engine::{Canceller, Engine, Event, Grammar, Refused, Request};
 use crate::text::Clipped;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -44,6 +45,10 @@ pub(super) struct Settled {
     pub(super) request: Request,
     pub(super) prompt: Option<Prompt>,
     pub(super) single_call: bool,
+    /// What stopped an answer is a part of it.
+    pub(super) shows_stop: bool,
+    /// The field that says what the answer must look like.
+    pub(super) form: Option<String>,
 }
 
 impl Model {
@@ -78,12 +83,12 @@ impl Model {
     /// The prompt, and what the engine is to do with it.
     pub(super) fn settle(&self, ask: Ask) -> Result<Settled, Fault> {
         let mut single_call = false;
-        let (mut grammar, mut sampling) = (ask.grammar, ask.sampling);
+        let (mut form, mut sampling) = (ask.form, ask.sampling);
         let (prompt, tokens) = match ask.prompt {
             Asked::Chat(chat) => {
                 single_call = chat.single_call || chat.calls != Calls::Free;
                 let (prompt, forced) = self.framed(&chat)?;
-                grammar = forced.or(grammar);
+                form = forced.map(|grammar| Form { grammar, field: "tools".to_owned() }).or(form);
                 let tokens = self.encode(&prompt, "which its chat format needs")?;
                 (Some(prompt), tokens)
             }
@@ -95,17 +100,27 @@ impl Model {
                 (None, self.encode(&prompt, "which this model would need to fill in the middle")?)
             }
         };
-        let no_frame = Prompt::default();
+        let Bounds { max_tokens, min_tokens, stop, stop_tokens, shows_stop, is_endless } = ask.bounds;
+        if let Some(Form { field, .. }) = form.as_ref().filter(|_| is_endless || min_tokens > 0) {
+            let bound = if is_endless { "ignore_eos" } else { "min_tokens" };
+            return Err(Fault::field(bound, format!("an answer that '{field}' gives a form ends where that is whole")));
+        }
+        if is_endless {
+            let barred = self.engine.ends().filter(|id| !stop_tokens.contains(id));
+            sampling.logit_bias.extend(barred.map(|id| (id, f32::NEG_INFINITY)));
+        }
+        let (no_frame, n_logprobs) = (Prompt::default(), ask.n_logprobs);
+        let (grammar, form) = form.map(|Form { grammar, field }| (grammar, field)).unzip();
         let constraint =
             grammar.map(|grammar| asking::constraint(grammar, &self.engine, prompt.as_ref().unwrap_or(&no_frame)));
-        let (max_tokens, stop, n_logprobs) = (ask.max_tokens, ask.stop, ask.n_logprobs);
-        let request = Request { prompt: tokens, sampling, max_tokens, stop, constraint, n_logprobs };
-        Ok(Settled { request, prompt, single_call })
+        let request =
+            Request { prompt: tokens, sampling, max_tokens, min_tokens, stop, stop_tokens, constraint, n_logprobs };
+        Ok(Settled { request, prompt, single_call, shows_stop, form })
     }
 
     /// The prompt of a conversation; and for an answer that has to be a call, what is left of that to the model.
     pub(super) fn framed(&self, chat: &Chat) -> Result<(Prompt, Option<Grammar>), Fault> {
-        let unframed = |error: chat::TemplateError| Fault::field("messages", error);
+        let unframed = |error: chat::TemplateError| Fault::field(chat.field, error);
         let mut prompt = self.family.prompt(&chat.conversation, chat.options).map_err(unframed)?;
         let offered = &chat.conversation.tools;
         let tools: Vec<&Tool> = match &chat.calls {
@@ -131,7 +146,7 @@ impl Model {
         &self,
         request: Request,
         sink: impl FnMut(Event) -> bool + Send + 'static,
-    ) -> Result<Canceller, Fault> {
-        Ok(self.engine.submit(request, sink)?)
+    ) -> Result<Canceller, Refused> {
+        self.engine.submit(request, sink)
     }
 }

@@ -2,11 +2,15 @@
 
 use super::answers::{Answers, Call, End, Reason, Said, Whole};
 use super::app::App;
-use super::ask::{self, Ask, Asked, Calls, Chat, Temperature};
+use super::ask::{self, Ask, Asked, Calls, Chat};
 use super::fault::Fault;
 use super::fields::Fields;
+use super::form::Form;
 use super::model::Model;
+use super::sampling::{Temperature, sampling};
 use super::stream::{self, Wire, json as line};
+use super::tools;
+use super::unsupported::{self, refuse};
 use crate::chat::{Conversation, Message, Options, Thinking};
 use crate::engine::Grammar;
 use axum::Json;
@@ -21,10 +25,19 @@ fn tagged(name: &str) -> String {
 }
 
 fn details(model: &Model) -> Value {
+    let info = model.engine.info();
     json!({
         "parent_model": "", "format": "gguf", "family": "deepseek2", "families": ["deepseek2"],
-        "parameter_size": "", "quantization_level": "", "chat_family": model.family.name(),
+        "parameter_size": in_short(info.n_parameters), "quantization_level": info.main_type.unwrap_or_default(),
+        "chat_family": model.family.name(),
     })
+}
+
+/// A number of parameters, as Ollama writes it.
+fn in_short(n: u64) -> String {
+    let units = [(1e9, "B"), (1e6, "M"), (1e3, "K")];
+    let unit = units.iter().find(|(unit, _)| n as f64 >= *unit);
+    unit.map_or_else(|| n.to_string(), |(unit, name)| format!("{:.1}{name}", n as f64 / unit))
 }
 
 fn digest(model: &Model) -> String {
@@ -54,7 +67,7 @@ pub(super) async fn running(State(app): State<Arc<App>>) -> Result<Json<Value>, 
     let model = app.model()?;
     let mut entry = entry(&model, model.name());
     entry["context_length"] = model.engine.info().n_ctx.into();
-    entry["size_vram"] = 0.into();
+    entry["size_vram"] = model.engine.info().memory.on_gpus.into();
     // It stays as long as the server does.
     entry["expires_at"] = "2318-01-01T00:00:00Z".into();
     Ok(Json(json!({ "models": [entry] })))
@@ -80,6 +93,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, fields: Fields) -> Result<
         "model_info": {
             "general.architecture": "deepseek2",
             "general.basename": info.name,
+            "general.parameter_count": info.n_parameters,
             "deepseek2.context_length": info.n_ctx,
             "deepseek2.block_count": info.n_layer,
             "tokenizer.ggml.tokens": info.n_vocab,
@@ -91,12 +105,12 @@ pub(super) async fn show(State(app): State<Arc<App>>, fields: Fields) -> Result<
 pub(super) async fn chat(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, Fault> {
     let model = app.model()?;
     model.check_name(&fields)?;
-    let conversation = Conversation { messages: messages(&fields)?, tools: fields.get("tools")?.unwrap_or_default() };
+    let conversation = Conversation { messages: messages(&fields)?, tools: tools::read(&fields)? };
     if conversation.messages.is_empty() {
         return Ok(Json(loaded(&model, true)).into_response());
     }
-    let options = Options { thinking: thinking(&fields, &model)?, ending: ask::ending(&conversation, true) };
-    let chat = Chat { conversation, options, calls: Calls::Free, single_call: false };
+    let options = Options { thinking: thinking(&fields, &model)?, ending: ask::ending(&conversation) };
+    let chat = Chat { field: "messages", conversation, options, calls: Calls::Free, single_call: false };
     answer(app, &fields, model, Asked::Chat(chat), true).await
 }
 
@@ -117,7 +131,7 @@ pub(super) async fn generate(State(app): State<Arc<App>>, fields: Fields) -> Res
         let messages = system.map(Message::System).into_iter().chain([Message::User(prompt)]).collect();
         let options = Options { thinking: thinking(&fields, &model)?, ..Options::default() };
         let conversation = Conversation::new(messages);
-        Asked::Chat(Chat { conversation, options, calls: Calls::Free, single_call: false })
+        Asked::Chat(Chat { field: "prompt", conversation, options, calls: Calls::Free, single_call: false })
     };
     answer(app, &fields, model, asked, false).await
 }
@@ -137,16 +151,13 @@ async fn answer(
     is_chat: bool,
 ) -> Result<Response, Fault> {
     let options = fields.object("options")?;
+    refuse(fields, &unsupported::OLLAMA)?;
+    refuse(&options, &unsupported::OPENAI)?;
     let ask = Ask {
         prompt,
-        sampling: ask::sampling(&options, &model, Temperature::Plain)?,
-        // -2 is as many as the context holds, as -1 is.
-        max_tokens: match options.value("num_predict").and_then(Value::as_i64) {
-            Some(n) if n < 0 => model.max_tokens,
-            _ => ask::max_tokens(&options, &["num_predict"], &model)?,
-        },
-        stop: ask::texts(&options, "stop")?,
-        grammar: format(fields)?,
+        sampling: sampling(&options, &model, Temperature::Plain)?,
+        bounds: ask::bounds(&options, &["num_predict"], "stop", &model)?,
+        form: format(fields)?.map(|grammar| Form { grammar, field: fields.path("format") }),
         n_logprobs: None,
         n: 1,
     };
@@ -166,8 +177,9 @@ async fn answer(
 fn thinking(fields: &Fields, model: &Model) -> Result<Option<bool>, Fault> {
     let think = match fields.value("think") {
         Some(Value::Bool(think)) => Some(*think),
-        Some(Value::String(effort)) => Some(effort != "none"),
-        Some(_) => return Err(fields.fault("think", "it must be true or false")),
+        Some(Value::String(effort)) if ["low", "medium", "high", "max"].contains(&effort.as_str()) => Some(true),
+        Some(Value::String(effort)) if effort == "none" => Some(false),
+        Some(_) => return Err(fields.fault("think", "it must be true, false, low, medium, high, max or none")),
         None => None,
     };
     Ok(think.filter(|_| model.family.thinking() == Thinking::OnRequest))

@@ -1,10 +1,11 @@
 //! Text to tokens and back, and conversations to prompts, with the fields of llama.cpp's server and of vLLM's.
 
 use super::app::App;
-use super::ask::{Calls, Chat, ending, thinking};
+use super::ask::{Calls, Chat, ending_by, thinking};
 use super::fault::Fault;
 use super::fields::Fields;
 use super::model::Model;
+use super::tools;
 use crate::chat::{self, Conversation, Prompt};
 use crate::tokenizer::{ControlTokens, Kind};
 use axum::Json;
@@ -22,7 +23,9 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, fields: Fields) -> Res
         let ids = match fields.value("messages") {
             Some(_) => model.encode(&framed(&model, &fields)?, "which its chat format needs")?,
             None => {
-                let text: String = fields.any(&["content", "prompt"])?.unwrap_or_default();
+                let text: Option<String> = fields.any(&["content", "prompt"])?;
+                let missing = "it is missing, and so are 'prompt' and 'messages'";
+                let text = text.ok_or_else(|| fields.fault("content", missing))?;
                 let begins = fields.any(&["add_special", "add_special_tokens"])?.unwrap_or(false);
                 let prefix = tokenizer.prefix().filter(|_| begins);
                 let ids = match fields.flag("parse_special")? {
@@ -67,11 +70,11 @@ pub(super) async fn apply_template(State(app): State<Arc<App>>, fields: Fields) 
 }
 
 fn framed(model: &Model, fields: &Fields) -> Result<Prompt, Fault> {
-    let conversation =
-        Conversation { messages: fields.need("messages")?, tools: fields.get("tools")?.unwrap_or_default() };
-    let goes_on = fields.flag("continue_final_message")?;
-    let options = chat::Options { thinking: thinking(fields, model)?, ending: ending(&conversation, goes_on) };
-    let chat = Chat { conversation, options, calls: Calls::Free, single_call: false };
+    let conversation = Conversation { messages: fields.need("messages")?, tools: tools::read(fields)? };
+    let goes_on = fields.flag("continue_final_message")?.then_some("continue_final_message");
+    let options =
+        chat::Options { thinking: thinking(fields, model)?, ending: ending_by(fields, goes_on, &conversation)? };
+    let chat = Chat { field: "messages", conversation, options, calls: Calls::Free, single_call: false };
     Ok(model.framed(&chat)?.0)
 }
 

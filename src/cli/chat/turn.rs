@@ -314,7 +314,7 @@ impl Chat {
 fn finish_of(reason: FinishReason) -> Finish {
     match reason {
         FinishReason::EndOfAnswer => Finish::EndOfAnswer,
-        FinishReason::StopString(_) => Finish::StopString,
+        FinishReason::StopString(_) | FinishReason::StopToken(_) => Finish::StopString,
         FinishReason::Length => Finish::Length,
         FinishReason::ContextFull => Finish::ContextFull,
         FinishReason::Cancelled => Finish::Interrupted,

@@ -231,7 +231,7 @@ impl Report<'_> {
 fn reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::EndOfAnswer => "end",
-        FinishReason::StopString(_) => "stop",
+        FinishReason::StopString(_) | FinishReason::StopToken(_) => "stop",
         FinishReason::Length => "length",
         FinishReason::ContextFull => "context_full",
         FinishReason::Cancelled => "interrupted",

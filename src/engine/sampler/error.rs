@@ -18,6 +18,18 @@ pub enum ParamError {
     NoSeed(OsError),
 }
 
+impl ParamError {
+    /// Which parameter it is about.
+    pub fn parameter(&self) -> Option<&'static str> {
+        match self {
+            ParamError::Unreadable { name, .. } | ParamError::Range { name, .. } => Some(name),
+            ParamError::NoToken { .. } => Some("logit_bias"),
+            ParamError::NoSeed(_) => Some("seed"),
+            ParamError::Unknown(_) => None,
+        }
+    }
+}
+
 /// Logits that no token can be picked from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {

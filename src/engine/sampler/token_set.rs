@@ -5,6 +5,17 @@
 pub struct TokenSet<'a>(pub &'a [u32]);
 
 impl TokenSet<'_> {
+    /// The words of the set of all tokens but these.
+    pub fn all_but(n_vocab: usize, tokens: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let mut words = vec![u32::MAX; n_vocab.div_ceil(32)];
+        for token in tokens {
+            if let Some(word) = words.get_mut(token as usize / 32) {
+                *word &= !(1 << (token % 32));
+            }
+        }
+        words
+    }
+
     pub fn contains(self, token: u32) -> bool {
         self.0.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
     }
@@ -28,6 +39,13 @@ impl TokenSet<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_tokens_but_some() {
+        let words = TokenSet::all_but(70, [0, 33, 1000]);
+        let left_out: Vec<u32> = (0..70).filter(|token| !TokenSet(&words).contains(*token)).collect();
+        assert_eq!(left_out, [0, 33]);
+    }
 
     #[test]
     fn what_is_not_in_the_set_is_forbidden() {

@@ -1,18 +1,20 @@
 //! Chat completions.
 
 use super::{
-    call_json, conversation, finish_reason, goes_on, is_single, logprobs, n_top, now, response_format, timings, tools,
-    usage_json,
+    call_json, conversation, finish_reason, goes_on, is_single, logprobs, n_top, now, timings, tools, usage_json,
 };
 use crate::chat::Options;
 use crate::engine::Scored;
 use crate::server::answers::{Answers, End, Said, Whole, total};
 use crate::server::app::App;
-use crate::server::ask::{self, Ask, Asked, Calls, Chat, Temperature};
+use crate::server::ask::{self, Ask, Asked, Calls, Chat};
 use crate::server::fault::Fault;
-use crate::server::fields::Fields;
+use crate::server::fields::{Fields, objects};
+use crate::server::form::form;
 use crate::server::model::Model;
+use crate::server::sampling::{Temperature, sampling};
 use crate::server::stream::{self, Wire, data};
+use crate::server::unsupported::{self, refuse};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -36,26 +38,25 @@ pub(in crate::server) async fn answer(State(app): State<Arc<App>>, fields: Field
 }
 
 fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
-    let messages: Vec<Value> = fields.need("messages")?;
+    refuse(fields, &unsupported::OPENAI)?;
+    refuse(fields, &unsupported::CHAT)?;
+    let messages = objects(fields.need("messages")?, "messages")?;
+    messages.iter().try_for_each(|message| refuse(message, &unsupported::MESSAGE))?;
     let (offered, calls) = tools(fields)?;
     let conversation = conversation(fields, offered)?;
-    let ending = ask::ending(&conversation, goes_on(fields, &messages)?);
+    let ending = ask::ending_by(fields, goes_on(fields, messages.last())?, &conversation)?;
     let options = Options { thinking: ask::thinking(fields, model)?, ending };
-    let grammar = match response_format(&fields.object("response_format")?)? {
-        Some(grammar) => Some(grammar),
-        None => ask::grammar(fields)?,
-    };
-    if grammar.is_some() && calls != Calls::Free {
+    let form = form(fields, &fields.object("response_format")?)?;
+    if form.is_some() && calls != Calls::Free {
         return Err(fields.fault("tool_choice", "an answer cannot be a call and have a form of its own"));
     }
     let wants_logprobs = fields.flag("logprobs")?;
     let n_top = n_top(fields, "top_logprobs")?;
     Ok(Ask {
-        prompt: Asked::Chat(Chat { conversation, options, calls, single_call: is_single(fields)? }),
-        sampling: ask::sampling(fields, model, Temperature::Api)?,
-        max_tokens: ask::max_tokens(fields, &["max_completion_tokens", "max_tokens", "n_predict"], model)?,
-        stop: ask::texts(fields, "stop")?,
-        grammar,
+        prompt: Asked::Chat(Chat { field: "messages", conversation, options, calls, single_call: is_single(fields)? }),
+        sampling: sampling(fields, model, Temperature::Api)?,
+        bounds: ask::bounds(fields, &["max_completion_tokens", "max_tokens", "n_predict"], "stop", model)?,
+        form,
         n_logprobs: wants_logprobs.then_some(n_top),
         n: ask::n_answers(fields)?,
     })

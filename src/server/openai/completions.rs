@@ -1,15 +1,18 @@
 //! Completions: text that is gone on with, or filled in.
 
-use super::{finish_reason, n_top, now, response_format, timings, usage_json};
+use super::{finish_reason, n_top, now, timings, usage_json};
 use crate::engine::Scored;
 use crate::server::answers::{Answers, End, Said, Whole, total};
 use crate::server::app::App;
-use crate::server::ask::{self, Ask, Asked, MAX_ANSWERS, Temperature};
+use crate::server::ask::{self, Ask, Asked, MAX_ANSWERS};
 use crate::server::fault::Fault;
-use crate::server::fields::Fields;
+use crate::server::fields::{Fields, read as value_as};
+use crate::server::form::form;
 use crate::server::model::Model;
+use crate::server::sampling::{Temperature, sampling};
 use crate::server::stream::{self, Wire, data};
 use crate::server::tokens::spelled;
+use crate::server::unsupported::{self, refuse};
 use crate::tokenizer::ControlTokens;
 use axum::Json;
 use axum::extract::State;
@@ -35,12 +38,18 @@ pub(in crate::server) async fn answer(State(app): State<Arc<App>>, fields: Field
     Ok(Json(head.whole(wholes)).into_response())
 }
 
+/// Tokens of an answer where a request says nothing of them, as with OpenAI's and vLLM's: text has no end of its own.
+const MAX_TOKENS: usize = 16;
+
 /// What is asked, and for each prompt its text where that is to stand before the answer.
 fn read(fields: &Fields, model: &Model) -> Result<(Vec<Ask>, Vec<String>), Fault> {
+    refuse(fields, &unsupported::OPENAI)?;
     let prompts = prompts(fields)?;
+    let echo = fields.flag("echo")?;
     let suffix: Option<String> = fields.get("suffix")?.filter(|suffix: &String| !suffix.is_empty());
     let prompts = match suffix {
         None => prompts,
+        Some(_) if echo => return Err(fields.fault("echo", "with a 'suffix' an answer stands between two texts")),
         Some(suffix) => prompts.into_iter().map(|prompt| between(fields, prompt, &suffix)).collect::<Result<_, _>>()?,
     };
     let n = ask::n_answers(fields)?;
@@ -53,20 +62,19 @@ fn read(fields: &Fields, model: &Model) -> Result<(Vec<Ask>, Vec<String>), Fault
         Some(Value::Bool(true)) => Some(n_top(fields, "top_logprobs")?),
         Some(_) => Some(n_top(fields, "logprobs")?),
     };
-    let grammar = match response_format(&fields.object("response_format")?)? {
-        Some(grammar) => Some(grammar),
-        None => ask::grammar(fields)?,
-    };
+    let names = ["max_tokens", "max_completion_tokens", "n_predict"];
+    let mut bounds = ask::bounds(fields, &names, "stop", model)?;
+    if fields.name_of(&names).is_none() {
+        bounds.max_tokens = Some(bounds.max_tokens.unwrap_or(MAX_TOKENS).min(MAX_TOKENS).max(bounds.min_tokens));
+    }
     let one = Ask {
         prompt: Asked::Text(String::new()),
-        sampling: ask::sampling(fields, model, Temperature::Api)?,
-        max_tokens: ask::max_tokens(fields, &["max_tokens", "max_completion_tokens", "n_predict"], model)?,
-        stop: ask::texts(fields, "stop")?,
-        grammar,
+        sampling: sampling(fields, model, Temperature::Api)?,
+        bounds,
+        form: form(fields, &fields.object("response_format")?)?,
         n_logprobs,
         n,
     };
-    let echo = fields.flag("echo")?;
     if echo && n_logprobs.is_some() {
         return Err(fields.fault("echo", "the probabilities of a prompt's own tokens are not told"));
     }
@@ -82,12 +90,10 @@ fn read(fields: &Fields, model: &Model) -> Result<(Vec<Ask>, Vec<String>), Fault
 
 /// A text, or tokens, or several of either.
 fn prompts(fields: &Fields) -> Result<Vec<Asked>, Fault> {
-    let several = |values: &[Value]| -> Result<Vec<Asked>, Fault> {
-        let one = |value: &Value| match value {
-            Value::String(text) => Ok(Asked::Text(text.clone())),
-            tokens => super::super::fields::read(tokens, "prompt").map(Asked::Tokens),
-        };
-        values.iter().map(one).collect()
+    let one = |(n, value): (usize, &Value)| match value {
+        Value::String(text) => Ok(Asked::Text(text.clone())),
+        Value::Array(_) => value_as(value, &format!("prompt[{n}]")).map(Asked::Tokens),
+        _ => Err(fields.fault(&format!("prompt[{n}]"), "beside others, it must be a text or an array of tokens")),
     };
     match fields.value("prompt") {
         None => Err(fields.fault("prompt", "it is missing")),
@@ -96,7 +102,7 @@ fn prompts(fields: &Fields) -> Result<Vec<Asked>, Fault> {
         Some(Value::Array(values)) if values.iter().all(Value::is_number) => {
             Ok(vec![Asked::Tokens(fields.need("prompt")?)])
         }
-        Some(Value::Array(values)) => several(values),
+        Some(Value::Array(values)) => values.iter().enumerate().map(one).collect(),
         Some(_) => Err(fields.fault("prompt", "it must be a text, tokens, or an array of these")),
     }
 }

@@ -11,8 +11,9 @@ use super::fault::Fault;
 use super::fields::Fields;
 use super::model::Model;
 use super::tokens::spelled;
+use super::tools;
 use crate::chat::{Conversation, Tool};
-use crate::engine::{Grammar, Scored, Usage};
+use crate::engine::{Scored, Usage};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -81,55 +82,67 @@ fn n_top(fields: &Fields, name: &str) -> Result<usize, Fault> {
     }
 }
 
-/// What the answer must look like, by an object of the form of `response_format`.
-fn response_format(format: &Fields) -> Result<Option<Grammar>, Fault> {
-    let kind: Option<String> = format.get("type")?;
-    match kind.as_deref() {
-        None | Some("text") => Ok(None),
-        Some("json_object") => match format.value("schema") {
-            Some(schema) => Ok(Some(Grammar::JsonSchema(schema.clone()))),
-            None => Ok(Some(Grammar::JsonObject)),
+/// The tools that are on offer, and which of them are to be called.
+fn tools(fields: &Fields) -> Result<(Vec<Tool>, Calls), Fault> {
+    let tools = tools::read(fields)?;
+    let (tools, calls) = match fields.value("tool_choice") {
+        None => (tools, Calls::Free),
+        Some(Value::String(choice)) => match choice.as_str() {
+            "auto" => (tools, Calls::Free),
+            "none" => (Vec::new(), Calls::Free),
+            "required" => (tools, Calls::Some),
+            _ => return Err(fields.fault("tool_choice", "it must be none, auto, required or an object")),
         },
-        Some("json_schema") => {
-            // Chat completions have an object around it, responses have not.
-            let inner = format.object("json_schema")?;
-            let schema = inner.value("schema").or_else(|| format.value("schema"));
-            let missing = || format.fault("json_schema", "it has no 'schema'");
-            Ok(Some(Grammar::JsonSchema(schema.cloned().ok_or_else(missing)?)))
-        }
-        Some(_) => Err(format.fault("type", "it must be text, json_object or json_schema")),
+        Some(_) => chosen(&fields.object("tool_choice")?, tools)?,
+    };
+    match calls == Calls::Some && tools.is_empty() {
+        true => Err(fields.fault("tool_choice", "no tool is offered that could be called")),
+        false => Ok((tools, calls)),
     }
 }
 
-/// The tools that are on offer, and which of them are to be called.
-fn tools(fields: &Fields) -> Result<(Vec<Tool>, Calls), Fault> {
-    let tools: Vec<Tool> = fields.get("tools")?.unwrap_or_default();
-    let named = |name: Option<&Value>| {
-        let name = name.and_then(Value::as_str).map(|name| Calls::Named(name.to_owned()));
-        name.ok_or_else(|| fields.fault("tool_choice", "it must name a function"))
-    };
-    let calls = match fields.value("tool_choice") {
-        None => Calls::Free,
-        Some(Value::String(choice)) => match choice.as_str() {
-            "auto" => Calls::Free,
-            "none" => return Ok((Vec::new(), Calls::Free)),
-            "required" => Calls::Some,
-            _ => return Err(fields.fault("tool_choice", "it must be none, auto, required or name a function")),
-        },
-        // Chat completions have an object around the name, responses have not.
-        Some(choice) => named(choice.pointer("/function/name").or_else(|| choice.get("name")))?,
-    };
-    Ok((tools, calls))
+/// By an object: one of them by its name, or some of them. Chat completions have objects around what responses have not.
+fn chosen(choice: &Fields, mut tools: Vec<Tool>) -> Result<(Vec<Tool>, Calls), Fault> {
+    let kind: Option<String> = choice.get("type")?;
+    match kind.as_deref() {
+        None | Some("function") => {
+            let (name, path) = function(choice)?;
+            tools::find(&tools, &name, &path)?;
+            Ok((tools, Calls::Named(name)))
+        }
+        Some("allowed_tools") => {
+            let inner = choice.object("allowed_tools")?;
+            let allowed = if inner.value("tools").is_some() { &inner } else { choice };
+            let calls = match allowed.need::<String>("mode")?.as_str() {
+                "auto" => Calls::Free,
+                "required" => Calls::Some,
+                _ => return Err(allowed.fault("mode", "it must be auto or required")),
+            };
+            let names = allowed.objects("tools")?.iter().map(function).collect::<Result<Vec<_>, _>>()?;
+            names.iter().try_for_each(|(name, path)| tools::find(&tools, name, path))?;
+            tools.retain(|tool| names.iter().any(|(name, _)| *name == tool.name));
+            Ok((tools, calls))
+        }
+        Some(_) => Err(choice.fault("type", "it must be function or allowed_tools")),
+    }
+}
+
+/// The name of a function, and where it stands.
+fn function(holder: &Fields) -> Result<(String, String), Fault> {
+    let inner = holder.object("function")?;
+    let holder = if inner.value("name").is_some() { &inner } else { holder };
+    Ok((holder.need("name")?, holder.path("name")))
 }
 
 fn is_single(fields: &Fields) -> Result<bool, Fault> {
     Ok(fields.get("parallel_tool_calls")? == Some(false))
 }
 
-/// A prompt that goes on with its last message: by vLLM's field, or by DeepSeek's.
-fn goes_on(fields: &Fields, messages: &[Value]) -> Result<bool, Fault> {
-    let prefix = messages.last().and_then(|message| message.get("prefix")).and_then(Value::as_bool);
-    Ok(fields.flag("continue_final_message")? || prefix == Some(true))
+/// The field that has a prompt go on with its last message: vLLM's, or DeepSeek's.
+fn goes_on(fields: &Fields, last: Option<&Fields>) -> Result<Option<&'static str>, Fault> {
+    let is_prefix = last.map_or(Ok(false), |last| last.flag("prefix"))?;
+    let field = fields.flag("continue_final_message")?.then_some("continue_final_message");
+    Ok(field.or(is_prefix.then_some("messages")))
 }
 
 fn conversation(fields: &Fields, tools: Vec<Tool>) -> Result<Conversation, Fault> {

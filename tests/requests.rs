@@ -1,0 +1,253 @@
+//! The fields of requests to `serve`: those of other servers that are kept to, and what of them is refused.
+
+#![cfg(feature = "demo")]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::server::{Response, Server};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn question(more: Value) -> Value {
+    let mut body = json!({ "messages": [{ "role": "user", "content": "What is 17 + 25?" }] });
+    more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
+    body
+}
+
+fn content(response: &Response) -> String {
+    response.json()["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("{response:?}")).to_owned()
+}
+
+fn tool(name: &str) -> Value {
+    let parameters = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
+    json!({ "type": "function", "function": { "name": name, "parameters": parameters } })
+}
+
+/// Each is refused with 400, the field, and a word that tells what is wrong.
+fn assert_refused(server: &Server, path: &str, cases: impl IntoIterator<Item = (Value, &'static str, &'static str)>) {
+    for (body, field, says) in cases {
+        let response = server.post(path, &body);
+        let error = &response.json()["error"];
+        let message = error["message"].as_str().unwrap_or_default();
+        assert_eq!((response.status, &error["param"]), (400, &json!(field)), "{body}: {response:?}");
+        assert!(message.contains(says), "{body}: {message}");
+        for name in ["u32", "usize", "i64", "f32", "f64", "struct ", "variant", "sequence"] {
+            assert!(!message.contains(name), "{body}: {message}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_ends_where_it_is_said_to() {
+    let server = Server::start(&[]);
+    let ask = |more: Value| server.post(CHAT, &question(more));
+    let figures = |response: &Response| {
+        let value = response.json();
+        (value["usage"]["completion_tokens"].as_u64().unwrap(), value["choices"][0]["finish_reason"].clone())
+    };
+    let endless = ask(json!({ "ignore_eos": true, "max_tokens": 20 }));
+    assert_eq!(figures(&endless), (20, json!("length")));
+    let long = ask(json!({ "min_tokens": 10, "max_tokens": 40, "stop": "2" }));
+    assert!(figures(&long).0 >= 10 && content(&long).starts_with("42"), "{long:?}");
+    let ids = server.post("/tokenize", &json!({ "content": "42" })).json()["tokens"].clone();
+    assert_eq!(ids.as_array().unwrap().len(), 2);
+    let stopped = ask(json!({ "stop_token_ids": [ids[1]] }));
+    assert_eq!((content(&stopped), figures(&stopped)), ("4".to_owned(), (2, json!("stop"))));
+    for (field, value) in [("stop", json!("2")), ("stop_token_ids", json!([ids[1]]))] {
+        for stream in [false, true] {
+            let mut body = question(json!({ "include_stop_str_in_output": true, "stream": stream }));
+            body[field] = value.clone();
+            let response = server.post(CHAT, &body);
+            let text = match stream {
+                false => content(&response),
+                true => response.events().iter().filter_map(|e| e["choices"][0]["delta"]["content"].as_str()).collect(),
+            };
+            assert_eq!(text, "42", "{body}");
+        }
+    }
+    // A token that a request itself ends its answer with does so, the model's own too.
+    let end = server.post("/tokenize", &json!({ "content": "<｜end▁of▁sentence｜>", "parse_special": true })).json();
+    let ended = ask(json!({ "ignore_eos": true, "stop_token_ids": end["tokens"] }));
+    assert_eq!((content(&ended), figures(&ended).1), ("42".to_owned(), json!("stop")));
+    let completed =
+        server.post("/v1/completions", &json!({ "prompt": "The capital of France is", "ignore_eos": true }));
+    assert_eq!(figures(&completed), (16, json!("length")));
+    assert_refused(
+        &server,
+        CHAT,
+        [
+            (question(json!({ "min_tokens": 5, "max_tokens": 4 })), "min_tokens", "so many"),
+            (question(json!({ "stop_token_ids": [99_999_999] })), "stop_token_ids", "no token 99999999"),
+            (question(json!({ "stop_token_ids": "x" })), "stop_token_ids", "an array"),
+            (question(json!({ "ignore_eos": true, "guided_regex": "a" })), "ignore_eos", "guided_regex"),
+        ],
+    );
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let server = Server::start(&[]);
+    assert_refused(
+        &server,
+        CHAT,
+        [
+            (question(json!({ "functions": [{ "name": "f" }] })), "functions", "'tools'"),
+            (question(json!({ "function_call": "auto" })), "function_call", "'tool_choice'"),
+            (question(json!({ "best_of": 3 })), "best_of", "'n'"),
+            (question(json!({ "prompt_logprobs": 0 })), "prompt_logprobs", "'logprobs'"),
+            (question(json!({ "modalities": ["text", "audio"] })), "modalities", "text"),
+            (
+                json!({ "messages": [{ "role": "assistant", "content": null, "function_call": { "name": "f" } }] }),
+                "messages[0].function_call",
+                "'tool_calls'",
+            ),
+        ],
+    );
+    assert_eq!(
+        server.post(CHAT, &question(json!({ "best_of": 1, "functions": [], "function_call": null }))).status,
+        200
+    );
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let server = Server::start(&[]);
+    let format = json!({ "type": "json_object" });
+    assert_refused(
+        &server,
+        CHAT,
+        [
+            (
+                question(json!({ "guided_regex": "a", "response_format": format })),
+                "guided_regex",
+                "response_format.type",
+            ),
+            (question(json!({ "guided_regex": "a", "guided_choice": ["b"] })), "guided_choice", "guided_regex"),
+            (
+                question(json!({ "structured_outputs": { "json": {}, "regex": "a" } })),
+                "structured_outputs.regex",
+                "structured_outputs.json",
+            ),
+            (question(json!({ "continue_final_message": true })), "continue_final_message", "assistant"),
+            (question(json!({ "reasoning_effort": "huge" })), "reasoning_effort", "medium"),
+            (question(json!({ "tools": [tool("f"), tool("f")] })), "tools[1]", "another tool"),
+            (question(json!({ "tools": [tool("f g")] })), "tools[0]", "letters"),
+            (question(json!({ "tools": [tool(&"f".repeat(200))] })), "tools[0]", "letters"),
+            (question(json!({ "tools": [{ "type": "web_search" }] })), "tools[0].type", "web_search"),
+            (
+                question(
+                    json!({ "tools": [tool("f")], "tool_choice": { "type": "function", "function": { "name": "g" } } }),
+                ),
+                "tool_choice.function.name",
+                "no tool 'g'",
+            ),
+            (question(json!({ "tool_choice": "required" })), "tool_choice", "no tool"),
+        ],
+    );
+    let text = json!({ "type": "text" });
+    let fine = question(json!({ "guided_regex": "[0-9]+", "response_format": text, "tools": [tool("a.b-c_9")] }));
+    assert_eq!(server.post(CHAT, &fine).status, 200);
+    assert_refused(
+        &server,
+        "/v1/completions",
+        [
+            (json!({ "prompt": "a", "suffix": "b", "echo": true }), "echo", "suffix"),
+            (json!({ "prompt": ["a", 1] }), "prompt[1]", "array of tokens"),
+            (json!({ "prompt": [["a"]] }), "prompt[0][0]", "whole number"),
+            (json!({ "prompt": [[]] }), "prompt", "empty"),
+            (json!({ "prompt": [99_999_999] }), "prompt", "99999999"),
+        ],
+    );
+    assert_refused(&server, "/tokenize", [(json!({}), "content", "missing")]);
+    assert_eq!(server.post("/tokenize", &json!({ "content": "" })).json()["count"], 0);
+}
+
+#[test]
+fn a_wrong_value_is_refused_in_its_clients_words() {
+    let server = Server::start(&[]);
+    assert_refused(
+        &server,
+        CHAT,
+        [
+            (question(json!({ "temperature": 1e308 })), "temperature", "too large"),
+            (question(json!({ "repeat_penalty": 0 })), "repeat_penalty", "more than 0"),
+            (question(json!({ "max_tokens": 1e30 })), "max_tokens", "1e+30 is too large"),
+            (question(json!({ "max_tokens": 1.5 })), "max_tokens", "a whole number, not 1.5"),
+            (question(json!({ "min_tokens": -1 })), "min_tokens", "a whole number that is not negative"),
+            (question(json!({ "stop": 5 })), "stop", "a text or an array of texts"),
+            (question(json!({ "logit_bias": { "99999999": 1 } })), "logit_bias", "no token"),
+            (json!({ "messages": [5] }), "messages[0]", "an object"),
+            (json!({ "messages": [{ "role": "user", "content": 5 }] }), "messages[0].content", "a text, or an array"),
+            (
+                json!({ "messages": [{ "role": "assistant", "tool_calls": [{ "function": 5 }] }] }),
+                "messages[0].tool_calls[0].function",
+                "an object, not 5",
+            ),
+        ],
+    );
+    assert_refused(
+        &server,
+        "/v1/responses",
+        [
+            (json!({ "input": [] }), "input", "empty"),
+            (json!({ "input": "x", "metadata": 5 }), "metadata", "an object, not 5"),
+            (json!({ "input": "x", "include": ["message.output_text.logprobs"] }), "include", "not supported"),
+        ],
+    );
+    let deep = format!("{{\"a\": {}1{}}}", "[".repeat(200), "]".repeat(200));
+    let response = server.send("POST", CHAT, &[("content-type", "application/json")], deep.as_bytes());
+    assert!(response.status == 400 && response.body.contains("nested too deeply"), "{response:?}");
+}
+
+#[test]
+fn a_schema_that_nothing_meets_is_its_clients_fault() {
+    let server = Server::start(&[]);
+    let looping =
+        json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } } });
+    let within = json!({
+        "type": "object", "properties": { "x": { "$ref": "#/$defs/a" } }, "required": ["x"], "$defs": looping["$defs"],
+    });
+    let format = |schema: &Value| json!({ "type": "json_schema", "json_schema": { "name": "s", "schema": schema } });
+    assert_refused(
+        &server,
+        CHAT,
+        [
+            (
+                question(json!({ "response_format": format(&looping) })),
+                "response_format.json_schema.schema",
+                "nothing can be written",
+            ),
+            (
+                question(json!({ "response_format": format(&within) })),
+                "response_format.json_schema.schema",
+                "it allows nothing",
+            ),
+            (question(json!({ "guided_json": { "type": "int" } })), "guided_json", "int"),
+        ],
+    );
+    // One that goes round and ends is fine.
+    let list = json!({ "anyOf": [{ "type": "integer" }, { "type": "array", "items": { "$ref": "#" } }] });
+    assert_eq!(server.post(CHAT, &question(json!({ "guided_json": list, "max_tokens": 20 }))).status, 200);
+}
+
+#[test]
+fn some_of_the_tools_can_be_allowed() {
+    let server = Server::start(&[]);
+    let offered = json!([tool("first"), tool("second"), tool("third")]);
+    let allowed = json!([{ "type": "function", "function": { "name": "second" } }]);
+    let choice = json!({ "type": "allowed_tools", "allowed_tools": { "mode": "required", "tools": allowed } });
+    let value =
+        server.post(CHAT, &question(json!({ "tools": offered, "tool_choice": choice, "max_tokens": 80 }))).json();
+    assert_eq!(value["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "second", "{value}");
+
+    let parameters = tool("")["function"]["parameters"].clone();
+    let flat = |name: &str| json!({ "type": "function", "name": name, "parameters": parameters });
+    let choice = json!({ "type": "allowed_tools", "mode": "required", "tools": [{ "type": "function", "name": "b" }] });
+    let body = json!({ "input": "x", "tools": [flat("a"), flat("b")], "tool_choice": choice, "max_output_tokens": 80 });
+    let value = server.post("/v1/responses", &body).json();
+    assert_eq!((&value["output"][0]["name"], &value["tool_choice"]), (&json!("b"), &choice), "{value}");
+    let none = json!({ "type": "allowed_tools", "mode": "auto", "tools": [{ "type": "function", "name": "c" }] });
+    let body = json!({ "input": "x", "tools": [flat("a")], "tool_choice": none });
+    assert_refused(&server, "/v1/responses", [(body, "tool_choice.tools[0].name", "no tool 'c'")]);
+}
