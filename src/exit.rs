@@ -2,7 +2,7 @@
 
 use crate::catalog;
 use crate::engine;
-use crate::experts::IsaError;
+use crate::experts::{self, IsaError};
 use crate::ggml;
 use crate::gguf;
 use crate::graph;
@@ -190,7 +190,9 @@ fn of_load(error: &graph::LoadError) -> Exit {
         graph::LoadError::Weights(model::WeightsError::Store { error: ggml::StoreError::OutOfMemory(_), .. }) => {
             Exit::NoMemory
         }
-        graph::LoadError::Step(_) => Exit::Failed,
+        graph::LoadError::Sending(ggml::StoreError::OutOfMemory(_))
+        | graph::LoadError::Apart(experts::ApartError::OutOfMemory(_)) => Exit::NoMemory,
+        graph::LoadError::Step(_) | graph::LoadError::Apart(_) | graph::LoadError::Sending(_) => Exit::Failed,
         graph::LoadError::Config(_) | graph::LoadError::Weights(_) => Exit::Damaged,
     }
 }

@@ -285,3 +285,37 @@ fn quantised_files_give_what_llama_cpp_gives() {
         }
     }
 }
+
+/// The experts of a single token by threads of our own, beside the graph: the same to the last bit where all of them are
+/// computed there, and as ggml computes with those that are sent.
+#[test]
+fn experts_apart_from_the_graph() {
+    let golden = Reference::of("mixes/golden");
+    let ids = golden.ids("tokens");
+    let ids = &ids[..24.min(ids.len())];
+    let folder = tempfile::tempdir().unwrap();
+    unpack_mixes(folder.path());
+    for mix in ["iq1_s", "q2_k_xl"] {
+        let gguf = Arc::new(Gguf::open(&folder.path().join(format!("{mix}.gguf"))).unwrap());
+        for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Ggml) {
+            let logits = |apart, n_threads| {
+                let options = Options { isa, apart, ..Options::new(256, n_threads) };
+                let mut forward = Forward::load(&gguf, options).unwrap();
+                let logits = logits_by(&mut forward, seq(0), ids, 1);
+                // Some steps of several tokens between, which are computed within the graph.
+                let several = logits_by(&mut forward, seq(1), ids, 5);
+                let (layers, experts) = forward.experts_chosen();
+                assert!(layers > 0 && experts >= layers);
+                ([logits, several].concat(), experts)
+            };
+            let (within, n_within) = logits(None, 1);
+            let (beside, n_beside) = logits(Some(0), 3);
+            assert_eq!((within == beside, n_within), (true, n_beside), "{mix} {isa}");
+            let (sent, n_sent) = logits(Some(2), 3);
+            assert!(n_sent < n_within, "{mix} {isa}: {n_sent} of {n_within} experts");
+            let apart = distance(&sent, &within);
+            eprintln!("{mix} {isa}: {apart:.4} where two experts of a token are sent");
+            assert!(apart > 0.0 && apart < 0.1, "{mix} {isa}: {apart:.4}");
+        }
+    }
+}

@@ -7,9 +7,11 @@
 compile_error!("the kernels of the experts are for x86-64 only");
 
 mod activation;
+mod apart;
 mod avx2;
 mod avx512;
 mod block;
+mod crew;
 mod dots;
 mod gemm;
 mod kernel;
@@ -22,10 +24,12 @@ mod team;
 #[cfg(test)]
 mod testing;
 
+pub use apart::Sent;
 pub use kernel::{Activations, Isa, IsaError, Kernel, TYPES};
 
 use crate::ggml::{Builder, OpError, OpResult, OutOfMemory, Tensor};
 use crate::gguf::TensorType;
+use apart::{Apart, Begin, End};
 use block::GROUP;
 use gemm::{PACK_TOKENS, PANEL_ROWS, TILE_K};
 use kernel::{ByPanels, Many};
@@ -38,6 +42,7 @@ use std::sync::Arc;
 pub struct Kernels {
     isa: Isa,
     scratch: Arc<Scratch>,
+    apart: Option<Arc<Apart>>,
 }
 
 /// The weights of all experts of a layer.
@@ -47,6 +52,13 @@ pub enum GateUp<'b> {
     Two { gate: Tensor<'b>, up: Tensor<'b> },
     /// [n_embd, 2 · n_ff, n_expert]: the gates' rows, then the ups'.
     One(Tensor<'b>),
+}
+
+/// Experts that threads of our own compute while the graph goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun<'b> {
+    node: Tensor<'b>,
+    n_embd: i64,
 }
 
 /// The longest rows and most tokens of a graph.
@@ -67,12 +79,29 @@ pub struct Shape {
 #[derive(Default)]
 pub struct Room {
     scratch: Option<Arc<Scratch>>,
+    apart: Option<Arc<Apart>>,
     tally: Arc<Tally>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApartError {
+    #[error("threads could not be started: {0}")]
+    Threads(#[from] std::io::Error),
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 impl Room {
     pub fn n_bytes(&self) -> usize {
         self.scratch.as_ref().map_or(0, |scratch| scratch.sizes().n_bytes())
+    }
+
+    /// Has the experts of a single token computed by threads of our own ([`Kernels::begin_experts`]).
+    pub fn set_apart(&mut self, isa: Isa, shape: Shape) -> Result<(), ApartError> {
+        let shape = Shape { n_tokens: 1, ..shape };
+        let scratch = Scratch::new(sizes(isa, shape), self.tally.clone())?;
+        self.apart = Some(Arc::new(Apart::new(shape, scratch)?));
+        Ok(())
     }
 
     /// Layers of routed experts that were computed with it so far, and the experts that these needed, whose weights were
@@ -91,7 +120,7 @@ impl Kernels {
             None => Arc::new(Scratch::new(sizes, room.tally.clone())?),
         };
         room.scratch = Some(scratch.clone());
-        Ok(Kernels { isa, scratch })
+        Ok(Kernels { isa, scratch, apart: room.apart.clone() })
     }
 
     /// aᵀ·x: `a` [k, n] and `x` [k, n_tokens] F32 → [n, n_tokens], by ggml where we have no kernel.
@@ -149,6 +178,54 @@ impl Kernels {
         ids: Tensor<'b>,
         weights: Tensor<'b>,
     ) -> Result<Option<Tensor<'b>>, OpError> {
+        let Some((work, operands)) = self.mixture(&self.scratch, gate_up, down, [x, ids, weights]) else {
+            return Ok(None);
+        };
+        let chosen = [(ids, down.ne()[2])];
+        b.work("experts", Arc::new(work), &operands, &chosen, [x.ne()[0], x.ne()[1], 1, 1]).map(Some)
+    }
+
+    /// Has threads of our own begin with the experts of one token, operands as those of [`Kernels::experts`] are, and
+    /// sends away what `sent` says, instead of computing with it. `None` where there are no such threads, or a type has no
+    /// kernel. What is computed behind it is computed at the same time.
+    pub fn begin_experts<'b>(
+        &self,
+        b: &Builder<'b>,
+        gate_up: GateUp<'b>,
+        down: Tensor<'b>,
+        [x, ids, weights]: [Tensor<'b>; 3],
+        sent: Option<Sent>,
+    ) -> Result<Option<Begun<'b>>, OpError> {
+        let Some(apart) = self.apart.as_ref().filter(|_| x.ne()[1] == 1) else { return Ok(None) };
+        let work = self.mixture(&apart.scratch, gate_up, down, [x, ids, weights]);
+        let Some((experts, operands)) = work else { return Ok(None) };
+        let n_matrices = operands.len() - 3;
+        let fits = |sent: &Sent| sent.matrices.len() == n_matrices && sent.n < ids.ne()[0] as usize;
+        if !sent.as_ref().is_none_or(fits) {
+            return Err(OpError { op: "begin_experts", problem: "other experts are sent than there are".to_owned() });
+        }
+        let work = Begin { experts: Arc::new(experts), apart: apart.clone(), sent };
+        let node = b.work("begin_experts", Arc::new(work), &operands, &[(ids, down.ne()[2])], [1; 4])?;
+        Ok(Some(Begun { node, n_embd: x.ne()[0] }))
+    }
+
+    /// Waits for what was begun, and gives the sum [n_embd] of the experts that were not sent.
+    pub fn end_experts<'b>(&self, b: &Builder<'b>, begun: Begun<'b>) -> OpResult<'b> {
+        let Some(apart) = &self.apart else {
+            return Err(OpError { op: "end_experts", problem: "nothing was begun".to_owned() });
+        };
+        let work = End { apart: apart.clone() };
+        b.work("end_experts", Arc::new(work), &[begun.node], &[], [begun.n_embd, 1, 1, 1])
+    }
+
+    /// The work of a mixture, and its operands.
+    fn mixture<'b>(
+        &self,
+        scratch: &Arc<Scratch>,
+        gate_up: GateUp<'b>,
+        down: Tensor<'b>,
+        [x, ids, weights]: [Tensor<'b>; 3],
+    ) -> Option<(Experts, Vec<Tensor<'b>>)> {
         let [n_embd, n_tokens, ..] = x.ne();
         let [n_ff, n_out, n_expert, _] = down.ne();
         let (first, second, n_hidden) = match gate_up {
@@ -167,7 +244,7 @@ impl Kernels {
             && (n_embd as usize).is_multiple_of(GROUP)
             && (n_ff as usize).is_multiple_of(GROUP);
         let way = |a: Tensor<'b>| a.ty().filter(|_| fits).and_then(|ty| self.isa.way(ty));
-        let (Some(gate), Some(up), Some(down_way)) = (way(first), way(second), way(down)) else { return Ok(None) };
+        let (Some(gate), Some(up), Some(down_way)) = (way(first), way(second), way(down)) else { return None };
         let shape = Shape {
             n_tokens: n_tokens as usize,
             n_row: n_embd as usize,
@@ -177,8 +254,8 @@ impl Kernels {
             n_expert: n_expert as usize,
             n_threads: 0,
         };
-        if !self.scratch.sizes().holds(sizes(self.isa, shape)) {
-            return Ok(None);
+        if !scratch.sizes().holds(sizes(self.isa, shape)) {
+            return None;
         }
         let many_from = self.isa.many_from();
         let is_many = shape.n_tokens >= many_from && n_used * n_tokens >= many_from as i64 * n_expert;
@@ -189,15 +266,15 @@ impl Kernels {
                 Some(mixture::Many { engine: gate.engine, gate_up: [gate.unpack, up.unpack], down: down.unpack })
             }
             [Many::Rows, Many::Rows, Many::Rows] => None,
-            _ => return Ok(None),
+            _ => return None,
         };
-        let work = Arc::new(Experts { gate, up, down: down_way, many, scratch: self.scratch.clone() });
+        let work = Experts { gate, up, down: down_way, many, scratch: scratch.clone() };
         let mut operands = vec![x, ids, weights, first];
         if let GateUp::Two { up, .. } = gate_up {
             operands.push(up);
         }
         operands.push(down);
-        b.work("experts", work, &operands, &[(ids, n_expert)], [n_embd, n_tokens, 1, 1]).map(Some)
+        Some((work, operands))
     }
 }
 

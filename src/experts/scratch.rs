@@ -18,7 +18,7 @@ pub(super) struct Buffer<T>(Box<[UnsafeCell<T>]>);
 unsafe impl<T: Send> Sync for Buffer<T> {}
 
 impl<T: Clone> Buffer<T> {
-    fn new(value: T, n: usize) -> Result<Buffer<T>, OutOfMemory> {
+    pub(super) fn new(value: T, n: usize) -> Result<Buffer<T>, OutOfMemory> {
         let mut cells = reserved(n)?;
         cells.extend(std::iter::repeat_with(|| UnsafeCell::new(value.clone())).take(n));
         Ok(Buffer(cells.into()))

@@ -4,6 +4,7 @@ use super::gpu::Gpu;
 use super::graph::{Graph, Input, Output};
 use super::memory::Memory;
 use super::scheduler::Scheduler;
+use super::staging::Staging;
 use super::store::{Access, Store, StoreError, StoreId};
 use super::tensor::{OutOfMemory, Tensor};
 use crate::gguf::TensorType;
@@ -140,6 +141,12 @@ impl Cpu {
     /// Pieces of the loaded graph between which results go from one device to another.
     pub fn n_pieces(&self) -> usize {
         self.scheduler.as_ref().filter(|_| self.loaded.is_some()).map_or(1, Scheduler::n_splits)
+    }
+
+    /// Memory on a GPU, or in RAM, that nodes of graphs write to and read from.
+    pub fn staging(&self, store: Arc<Store>, gpu: Option<&Gpu>) -> Staging {
+        let device = self.scheduler.as_ref().zip(gpu).and_then(|(scheduler, gpu)| scheduler.device(gpu));
+        Staging::new(store, device.cloned())
     }
 
     /// Once this flag is set, a computation ends with [`ComputeError::Stopped`] after the node it is at.

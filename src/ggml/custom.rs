@@ -18,6 +18,11 @@ use std::sync::Arc;
 pub trait Work: Send + Sync {
     /// `out` is the node's result, of contiguous F32.
     fn run(&self, share: Share, operands: &[Operand<'_>], out: Shared<'_, f32>);
+
+    /// Whether it is asked from one thread only.
+    fn is_alone(&self) -> bool {
+        false
+    }
 }
 
 /// Which of how many threads.
@@ -151,10 +156,10 @@ impl<'b> Builder<'b> {
                 return error(format!("{ids:?} may be other numbers than those of {n_rows} rows"));
             }
         }
+        let n_tasks = if work.is_alone() { 1 } else { ggml_sys::GGML_N_TASKS_MAX };
         let worker: Worker = Box::new(work);
         let data = (&raw const *worker).cast_mut().cast::<c_void>();
         let mut operands: Vec<*mut ggml_tensor> = operands.iter().map(|operand| operand.as_ptr()).collect();
-        let all = ggml_sys::GGML_N_TASKS_MAX;
         // SAFETY: the context has room, the operands are alive, and ggml copies their list. The graph keeps the
         // worker as long as the node.
         let node = self.node(op, || unsafe {
@@ -169,7 +174,7 @@ impl<'b> Builder<'b> {
                 operands.as_mut_ptr(),
                 n,
                 Some(run),
-                all,
+                n_tasks,
                 data,
             )
         })?;
@@ -192,6 +197,10 @@ unsafe extern "C" fn run(node: *mut ggml_tensor, thread: c_int, n_threads: c_int
         let Some(ptr) = NonNull::new((*node).data.cast::<f32>()) else { return };
         let out = Shared { ptr, len: (*node).ne.iter().product::<i64>() as usize, of: PhantomData };
         let share = Share { thread: thread as usize, n_threads: n_threads as usize };
-        (*worker.cast::<Arc<dyn Work>>()).run(share, &all[..n], out);
+        let work = &*worker.cast::<Arc<dyn Work>>();
+        // Where other nodes need more threads, all of them come here.
+        if thread == 0 || !work.is_alone() {
+            work.run(share, &all[..n], out);
+        }
     }
 }

@@ -18,6 +18,7 @@ mod ops;
 mod pin;
 mod quantize;
 mod scheduler;
+mod staging;
 mod store;
 mod tensor;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use graph::{Builder, Graph, Input, Output};
 pub(crate) use memory::Memory;
 pub use ops::{OpError, OpResult, Rope};
 pub use quantize::{QuantizeError, Quantizer};
+pub use staging::Staging;
 pub use store::{Store, StoreError, StoreId};
 pub use tensor::{Ne, OutOfMemory, Tensor};
 

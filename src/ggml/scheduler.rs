@@ -12,13 +12,14 @@ use super::upload::Device;
 use crate::gguf::TensorType;
 use ggml_sys::{ggml_backend, ggml_backend_sched};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// GPUs, and the CPU for the rest.
 pub(super) struct Scheduler {
     sched: Sched,
     /// Nodes and leaves of the largest graph that it is for.
     n_tensors: usize,
-    gpus: Vec<(Gpu, Device)>,
+    gpus: Vec<(Gpu, Arc<Device>)>,
     cpu: NonNull<ggml_backend>,
 }
 
@@ -35,8 +36,8 @@ impl Scheduler {
     /// # Safety
     /// The CPU's backend outlives this.
     pub(super) unsafe fn new(gpus: &[Gpu], cpu: NonNull<ggml_backend>) -> Result<Scheduler, OutOfMemory> {
-        let devices = gpus.iter().map(|gpu| Ok((gpu.clone(), Device::new(gpu)?)));
-        let gpus: Vec<(Gpu, Device)> = devices.collect::<Result<_, OutOfMemory>>()?;
+        let devices = gpus.iter().map(|gpu| Ok((gpu.clone(), Arc::new(Device::new(gpu)?))));
+        let gpus: Vec<(Gpu, Arc<Device>)> = devices.collect::<Result<_, OutOfMemory>>()?;
         let n_tensors = 16;
         let sched = sched(&gpus, cpu, n_tensors)?;
         Ok(Scheduler { sched, n_tensors, gpus, cpu })
@@ -88,6 +89,12 @@ impl Scheduler {
         unsafe { ggml_sys::ggml_backend_sched_graph_compute(self.sched.0.as_ptr(), graph.as_ptr()) }
     }
 
+    /// What a GPU's part of a graph is computed on.
+    pub(super) fn device(&self, gpu: &Gpu) -> Option<&Arc<Device>> {
+        let is_it = |other: &&(Gpu, Arc<Device>)| other.0.facts().number == gpu.facts().number;
+        self.gpus.iter().find(is_it).map(|(_, device)| device)
+    }
+
     /// Pieces that the graph is cut into.
     pub(super) fn n_splits(&self) -> usize {
         // SAFETY: alive.
@@ -103,7 +110,7 @@ impl Scheduler {
     }
 }
 
-fn sched(gpus: &[(Gpu, Device)], cpu: NonNull<ggml_backend>, n_tensors: usize) -> Result<Sched, OutOfMemory> {
+fn sched(gpus: &[(Gpu, Arc<Device>)], cpu: NonNull<ggml_backend>, n_tensors: usize) -> Result<Sched, OutOfMemory> {
     let mut backends: Vec<*mut ggml_backend> = gpus.iter().map(|(_, device)| device.as_ptr()).collect();
     let mut types: Vec<_> = gpus.iter().map(|(gpu, _)| gpu.memory_type()).collect();
     backends.push(cpu.as_ptr());

@@ -118,6 +118,11 @@ impl Drop for Buffer {
 /// A GPU's streams.
 pub(super) struct Device(NonNull<ggml_backend>);
 
+// SAFETY: streams of no thread. Who shares a device sees to it that it is used by one thread at a time.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+
 impl Device {
     pub(super) fn new(gpu: &Gpu) -> Result<Device, OutOfMemory> {
         // SAFETY: the device is static.

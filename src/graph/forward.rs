@@ -5,8 +5,9 @@ use super::cells::Seq;
 use super::devices::Devices;
 use super::observe::Seen;
 use super::router::Routing;
+use super::sending::Sending;
 use super::step::{self, BuildError, Keep, Ports, StepShape};
-use crate::experts::{Isa, Room};
+use crate::experts::{ApartError, Isa, Room};
 use crate::ggml::{ComputeError, Cpu, OutOfMemory, Store, StoreError};
 use crate::gguf::Gguf;
 use crate::model::{Config, ConfigError, Places, Weights, WeightsError};
@@ -33,6 +34,9 @@ pub struct Options {
     pub reference: bool,
     /// What lies on GPUs.
     pub devices: Devices,
+    /// Of a single token, experts that lie in RAM are computed by threads of our own while the graph goes on; so many of
+    /// them are sent to the GPU of their layer meanwhile, and computed there.
+    pub apart: Option<usize>,
 }
 
 impl Options {
@@ -48,6 +52,7 @@ impl Options {
             isa: Isa::best(),
             reference: false,
             devices: Devices::default(),
+            apart: None,
         }
     }
 
@@ -60,6 +65,7 @@ impl Options {
             isa: Isa::Ggml,
             reference: true,
             devices: Devices::default(),
+            apart: None,
             ..self
         }
     }
@@ -92,6 +98,10 @@ pub enum LoadError {
     Step(StepError),
     #[error("a context of {n_ctx} tokens and batches of {n_batch}: both must be at least 1, and less than 2^31")]
     Sizes { n_ctx: usize, n_batch: usize },
+    #[error(transparent)]
+    Apart(#[from] ApartError),
+    #[error("memory for experts that are sent: {0}")]
+    Sending(StoreError),
 }
 
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -157,6 +167,8 @@ pub struct Forward {
     options: Options,
     /// What our kernels keep between graphs.
     room: Room,
+    /// Experts in RAM that GPUs compute.
+    sending: Option<Sending>,
     /// The shape of the graph that is loaded.
     loaded: Option<(StepShape, Ports)>,
 }
@@ -186,10 +198,38 @@ impl Forward {
             .map_err(|error| LoadError::Cache { n_ctx, error })?;
         let cpu = Cpu::with_gpus(options.n_threads, options.reference, &devices.used())?;
         let stop = cpu.stop_flag();
-        let mut forward =
-            Forward { config, weights, store, cache, cpu, stop, options, room: Room::default(), loaded: None };
+        let mut forward = Forward {
+            config,
+            weights,
+            store,
+            cache,
+            cpu,
+            stop,
+            options,
+            room: Room::default(),
+            sending: None,
+            loaded: None,
+        };
+        forward.set_apart()?;
         forward.reserve()?;
         Ok(forward)
+    }
+
+    /// Makes ready what computes the experts of a single token beside the graph.
+    fn set_apart(&mut self) -> Result<(), LoadError> {
+        let Options { n_threads, isa, apart: Some(n), .. } = self.options else { return Ok(()) };
+        // One core is left to the thread that goes on.
+        let shape = step::kernel_shape(&self.config, n_threads.saturating_sub(1).max(1), 1);
+        self.room.set_apart(isa, shape)?;
+        // The driver would copy what it does not know piece by piece, and have the graph wait.
+        let is_slow = !self.options.devices.used().is_empty() && !self.weights.is_pinned;
+        let n = if is_slow { 0 } else { n.min(shape.n_used.saturating_sub(1)) };
+        if n > 0 {
+            let devices = &self.options.devices;
+            let sending = Sending::new(&self.weights, &self.store, devices, &self.cpu, n);
+            self.sending = Some(sending.map_err(LoadError::Sending)?);
+        }
+        Ok(())
     }
 
     /// Takes what the largest step needs on GPUs, where memory that is short later would end the program.
@@ -254,6 +294,11 @@ impl Forward {
     /// Bytes of cache that a token takes.
     pub fn cached_bytes_per_token(&self) -> usize {
         self.cache.token_bytes()
+    }
+
+    /// How many of a token's experts in RAM are sent to a GPU; `None` where the CPU computes within the graph.
+    pub fn sent(&self) -> Option<usize> {
+        self.options.apart.map(|_| self.sending.as_ref().map_or(0, Sending::n))
     }
 
     /// Layers of routed experts that our kernels computed so far, and the experts that these needed.
@@ -491,7 +536,8 @@ impl Forward {
         self.loaded = None;
         let Options { flash_attention: flash, routing, isa, n_threads, .. } = self.options;
         let streams_from = self.options.devices.streams_from(self.weights.is_pinned);
-        let method = step::Method { flash, routing, isa, n_threads, streams_from };
+        let sending = self.sending.as_ref();
+        let method = step::Method { flash, routing, isa, n_threads, streams_from, sending };
         let (graph, ports) =
             step::build(&self.config, &self.weights, &self.store, &self.cache, method, &mut self.room, shape)?;
         self.cpu.load(graph)?;

@@ -15,6 +15,7 @@ mod observe;
 mod router;
 mod rows;
 mod scratch;
+mod sending;
 mod step;
 
 pub use cache::CacheType;

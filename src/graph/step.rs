@@ -6,6 +6,7 @@ use super::cache::Cache;
 use super::feed_forward::feed_forward;
 use super::observe::{Observer, Port};
 use super::router::Routing;
+use super::sending::Sending;
 use crate::experts::{Isa, Kernels, Room, Shape};
 use crate::ggml::{Builder, Graph, Input, OpError, OutOfMemory, Output, Rope, Store, StoreId, Tensor};
 use crate::gguf::TensorType;
@@ -73,6 +74,8 @@ pub(super) struct Step<'a, 'b> {
     /// Tokens from which on experts in RAM are sent to a GPU.
     pub(super) streams_from: usize,
     pub(super) kernels: Kernels,
+    /// Experts in RAM that GPUs compute.
+    pub(super) sending: Option<&'a Sending>,
     /// Is shown what goes into each matrix, where that is kept.
     pub(super) observer: Option<&'a Observer>,
     layers: &'a [StoreId],
@@ -81,11 +84,17 @@ pub(super) struct Step<'a, 'b> {
 /// The stores that a step's graph is built over, by number.
 const WEIGHTS: usize = 0;
 const CACHE: usize = 1;
+const SENT: usize = 2;
 
 impl<'b> Step<'_, 'b> {
     /// A weight.
     pub(super) fn w(&self, id: StoreId) -> Tensor<'b> {
         self.b.stored(WEIGHTS, id)
+    }
+
+    /// Memory for weights that are sent.
+    pub(super) fn sent(&self, id: StoreId) -> Tensor<'b> {
+        self.b.stored(SENT, id)
     }
 
     /// A matrix [k, n] times `x` [k, n_tokens] → [n, n_tokens].
@@ -100,14 +109,16 @@ impl<'b> Step<'_, 'b> {
 }
 
 /// How the forward pass is computed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Method {
+#[derive(Clone, Copy)]
+pub(super) struct Method<'a> {
     pub(super) flash: bool,
     pub(super) routing: Routing,
     pub(super) isa: Isa,
     pub(super) n_threads: usize,
     /// Tokens from which on experts in RAM are sent to a GPU.
     pub(super) streams_from: usize,
+    /// Experts in RAM that GPUs compute.
+    pub(super) sending: Option<&'a Sending>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +140,7 @@ pub(super) fn build(
     weights: &Weights,
     store: &Arc<Store>,
     cache: &Cache,
-    method: Method,
+    method: Method<'_>,
     room: &mut Room,
     shape: StepShape,
 ) -> Result<(Graph, Ports), BuildError> {
@@ -138,7 +149,9 @@ pub(super) fn build(
     let max_nodes = (config.n_layer + 1) * (NODES_PER_LAYER + observed + 3 * n_used);
     let observer = (shape.keep == Keep::Inputs).then(Observer::default);
     let kernels = Kernels::new(method.isa, kernel_shape(config, method.n_threads, shape.n_tokens), room)?;
-    Graph::build(max_nodes, vec![store.clone(), cache.store.clone()], |b| {
+    let mut stores = vec![store.clone(), cache.store.clone()];
+    stores.extend(method.sending.map(|sending| sending.store.clone()));
+    Graph::build(max_nodes, stores, |b| {
         let n = shape.n_tokens as i64;
         let (tokens, token_ids) = b.input("tokens", TensorType::I32, [n, 1, 1, 1])?;
         let (positions, position) = b.input("positions", TensorType::I32, [n, 1, 1, 1])?;
@@ -163,6 +176,7 @@ pub(super) fn build(
             routing: method.routing,
             streams_from: method.streams_from,
             kernels,
+            sending: method.sending,
             observer: observer.as_ref(),
             layers: &cache.layers,
         };
@@ -187,7 +201,7 @@ pub(super) fn build(
             }
             x = b.add(x, attended)?;
             let normed = b.mul(b.rms_norm(x, config.rms_eps)?, step.w(layer.ffn_norm))?;
-            x = b.add(x, feed_forward(&step, &layer.feed_forward, normed)?)?;
+            x = b.add(x, feed_forward(&step, number, &layer.feed_forward, normed)?)?;
         }
         let normed = b.mul(b.rms_norm(x, config.rms_eps)?, step.w(weights.output_norm))?;
         if shape.keep == Keep::Inputs {

@@ -101,7 +101,7 @@ pub struct Mixture {
 }
 
 /// Of all experts.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum GateUp {
     /// [n_embd, n_ff, n_expert] each
     Two { gate: StoreId, up: StoreId },
