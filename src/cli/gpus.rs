@@ -7,7 +7,8 @@ use crate::experts::Isa;
 use crate::machine::system::System;
 use crate::machine::{Figures, NoGpus, Use, usable};
 use crate::model::{Outline, Role};
-use crate::placement::{Device, Pin, Pinned, place, streams_from};
+use crate::placement::{Device, Pin, Pinned, place, sent, streams_from};
+use std::str::FromStr;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct GpuOptions {
@@ -17,9 +18,31 @@ pub(super) struct GpuOptions {
     /// Memory that may be used of each GPU: 24G,24G [default: what is free]
     #[arg(long, value_name = "SIZE,…", value_delimiter = ',', value_parser = size::bytes)]
     vram: Vec<u64>,
+    /// Of a token's experts that lie in RAM, so many are sent to the GPU of their layer and computed there, while the CPU
+    /// computes the others; `auto` is as many as measured speeds say [default: none, and the GPU waits]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    send: Option<Send>,
     /// Have something lie on a device, as `plan` has it: blk.3-10.experts=gpu0, blk.5=ram, head=gpu0; may be repeated
     #[arg(long, value_name = "WHAT=DEVICE")]
     pin: Vec<Pin>,
+}
+
+/// How many of a token's experts are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Send {
+    Auto,
+    Number(u32),
+}
+
+impl FromStr for Send {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Send, String> {
+        match text {
+            "auto" => Ok(Send::Auto),
+            text => text.parse().map(Send::Number).map_err(|_| format!("'{text}' is neither a number nor auto")),
+        }
+    }
 }
 
 /// Bytes of a model that the CPU computes sooner than the driver wakes up.
@@ -75,8 +98,9 @@ impl GpuOptions {
             return Err(TooManyBudgets { named: self.vram.len(), there: machine.gpus.len() }.into());
         }
         machine.gpus.iter_mut().zip(&self.vram).for_each(|(gpu, bytes)| gpu.vram = *bytes);
-        // Experts that are sent from RAM need room there.
-        let room = 2 * largest_routed(outline);
+        // Experts that are sent from RAM need room there: all that many tokens need of two matrices, and those of one
+        // token for each type of weights.
+        let room = 3 * largest_routed(outline);
         machine.gpus.iter_mut().for_each(|gpu| gpu.vram = gpu.vram.saturating_sub(room));
         let Wanted { n_ctx, cache_type, .. } = wanted;
         let is_large = machine.gpus.iter().all(|gpu| gpu.vram >= LARGE);
@@ -88,7 +112,12 @@ impl GpuOptions {
             pinned: streams_from(&demand, &there_is, &placement, 1.0),
             pageable: streams_from(&demand, &there_is, &placement, PAGEABLE),
         };
-        Ok(Some(Planned { placement, streams, n_batch }))
+        let fastest = sent(&demand, &there_is, &placement);
+        let sent = self.send.zip(fastest).map(|(send, fastest)| match send {
+            Send::Auto => fastest,
+            Send::Number(n) => n,
+        });
+        Ok(Some(Planned { placement, streams, sent, n_batch }))
     }
 
     /// Layers before the last so many stay in RAM, unless something else is said of them.
@@ -108,5 +137,11 @@ mod tests {
         let pins = |gpu_layers| GpuOptions { gpu_layers, ..GpuOptions::default() }.pins(10);
         assert_eq!(pins(Some(3)), [Pin { what: Pinned::Layers(0..=6), device: Device::Ram }]);
         assert!(pins(Some(10)).is_empty() && pins(Some(99)).is_empty() && pins(None).is_empty());
+    }
+
+    #[test]
+    fn a_number_of_experts_or_the_fastest() {
+        assert_eq!(("auto".parse(), "3".parse()), (Ok(Send::Auto), Ok(Send::Number(3))));
+        assert!("-1".parse::<Send>().unwrap_err().contains("neither"));
     }
 }

@@ -145,6 +145,9 @@ fn explain(info: &Info) {
         let how = if is_pinned { "pinned" } else { "not pinned" };
         message(&format!("experts in RAM, {how}, are sent to GPUs in steps of {from} tokens and more"));
     }
+    if let Some(n) = info.sent {
+        message(&format!("{n} of a token's experts in RAM are sent to GPUs, while the CPU computes with the others"));
+    }
     if !info.gpus.is_empty() {
         let (n_batch, n_pieces) = (info.n_batch, info.n_pieces);
         message(&format!("a step of {n_batch} tokens goes from device to device in {n_pieces} pieces"));

@@ -23,7 +23,7 @@ mod speed;
 
 pub use pins::{BadPin, Pin, Pinned};
 pub use search::{CannotPlace, place};
-pub use speed::{Decode, Prefill, decode, prefill, streams_from};
+pub use speed::{Decode, Prefill, decode, prefill, sent, streams_from};
 
 use serde::Serialize;
 

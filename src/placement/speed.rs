@@ -3,7 +3,7 @@
 //! Layers depend on each other, and of a layer's parts only little could be computed at the same time, so the
 //! times add up. What is found is a limit; how near a program comes to it is for the caller to say.
 
-use super::{Demand, Device, Layer, LayerPlace, Machine, Part, Placement};
+use super::{Demand, Device, Experts, Gpu, Layer, LayerPlace, Machine, Part, Placement};
 use serde::Serialize;
 
 /// Seconds that generating one token takes, at best.
@@ -118,6 +118,32 @@ pub fn streams_from(demand: &Demand, machine: &Machine, placement: &Placement, p
         sent < computed
     };
     (LEAST_STREAMED..MOST_STREAMED).step_by(LEAST_STREAMED as usize).find(is_faster)
+}
+
+/// How many of a token's experts in RAM are to be sent to the GPU of their layer while the CPU computes with the others, so
+/// that it takes the least time; the fewest of several such numbers. `None` where no layer on a GPU has experts in RAM.
+pub fn sent(demand: &Demand, machine: &Machine, placement: &Placement) -> Option<u32> {
+    let layers: Vec<_> = placement
+        .layers
+        .iter()
+        .zip(&demand.layers)
+        .filter_map(|(place, layer)| match (place.fixed, &layer.experts) {
+            (Device::Gpu(gpu), Some(experts)) if place.in_ram(experts.n) > 0 => Some((machine.gpus.get(gpu)?, experts)),
+            _ => None,
+        })
+        .collect();
+    let most = layers.iter().map(|(_, experts)| experts.n_used.saturating_sub(1)).min()?;
+    let seconds = |n: u32| -> f64 {
+        let of_layer = |(gpu, experts): &(&Gpu, &Experts)| {
+            let (all, each) = (f64::from(experts.n_used), &experts.each);
+            let computed = (all - f64::from(n)) * each.cpu_decode;
+            let sent = f64::from(n) * each.bytes as f64 / gpu.pcie;
+            // Both read the same memory.
+            computed.max(sent).max(all * each.bytes as f64 / machine.ram_bandwidth)
+        };
+        layers.iter().map(of_layer).sum()
+    };
+    (0..=most).min_by(|a, b| seconds(*a).total_cmp(&seconds(*b)))
 }
 
 /// Fewer tokens are not sent for.
