@@ -5,7 +5,7 @@
 //! form, with one key for all heads. Only for many tokens at once the other way is faster.
 
 use super::step::Step;
-use crate::ggml::{OpError, Tensor};
+use crate::ggml::{Builder, OpError, OpResult, Tensor};
 use crate::model::{Attention, Query, Values};
 
 /// Writes the tokens' cells in a layer: `x` [n_embd, n_tokens], normed → the cache [n_cached, cells].
@@ -79,7 +79,8 @@ fn absorbed<'b>(
 
 /// Keys and values of all heads are made from the latent vectors, for attention as it is without latent
 /// ones: some four times less work for each pair of tokens, and so much more before it that it takes many
-/// tokens at once to pay. Same shapes as [`absorbed`].
+/// tokens at once to pay. Some heads at a time where those of all would take too much memory. Same shapes as
+/// [`absorbed`].
 fn unabsorbed<'b>(
     s: &Step<'_, 'b>,
     attention: &Attention,
@@ -88,8 +89,9 @@ fn unabsorbed<'b>(
     q_rot: Tensor<'b>,
 ) -> Result<Tensor<'b>, OpError> {
     let (b, c) = (s.b, s.config);
-    let [rank, n_nope, n_rot, n_value, n_head, n_kv] =
-        [c.kv_lora_rank, c.n_nope(), c.n_rot, c.n_value, c.n_head, s.n_kv].map(|n| n as i64);
+    let [rank, n_nope, n_rot, n_value, n_head] =
+        [c.kv_lora_rank, c.n_nope(), c.n_rot, c.n_value, c.n_head].map(|n| n as i64);
+    let [n_kv, n_tokens] = [s.n_kv, s.n_tokens].map(|n| n as i64);
     let row = cache.nb()[1];
     let cells = b.to_f32(b.view(cache, [rank + n_rot, n_kv, 1, 1], [row, row * s.n_kv, row * s.n_kv], 0)?)?;
     let [_, row, all, _] = cells.nb();
@@ -100,27 +102,49 @@ fn unabsorbed<'b>(
     let k_b_is_rounded = s.w(attention.k_b).ty().is_some_and(|ty| ty.block_len() > 1);
     let k_b = b.to_f32(latent_keys(s, attention)?)?;
     let k_b = b.cont(b.permute(k_b, [1, 0, 2, 3])?)?; // [rank, n_nope, n_head]
-    let k_b = b.reshape(k_b, [rank, n_nope * n_head, 1, 1])?;
-    let k = match k_b_is_rounded {
-        true => s.kernels.mul_mat_rounded(b, k_b, latent)?,
-        false => b.mul_mat(k_b, latent)?,
-    };
-    let k = b.reshape(k, [n_nope, n_head, n_kv, 1])?;
-    let k = b.concat_rows(k, b.repeat(k_rot, [n_rot, n_head, n_kv, 1])?)?; // [n_key, n_head, n_kv]
-    let v = match &attention.values {
-        Values::Own { v_b } => {
-            let v_b = b.reshape(s.w(*v_b), [rank, n_value * n_head, 1, 1])?;
-            b.reshape(s.kernels.mul_mat(b, v_b, latent)?, [n_value, n_head, n_kv, 1])?
-        }
-        Values::Joint { .. } => {
-            let v_b = values(s, &attention.values)?; // [rank, n_value, n_head]
-            let latent = b.repeat(latent, [rank, n_kv, n_head, 1])?;
-            b.permute(b.mul_mat(v_b, latent)?, [0, 2, 1, 3])?
-        }
-    }; // [n_value, n_head, n_kv]
+    let v_b = values(s, &attention.values)?; // [rank, n_value, n_head]
     let q = b.concat_rows(q_nope, q_rot)?; // [n_key, n_head, n_tokens]
     let by_head = |x| b.permute(x, [0, 2, 1, 3]);
-    b.flash_attn(by_head(q)?, by_head(k)?, by_head(v)?, s.mask, c.attention_scale())
+    let n = s.heads_at_once as i64;
+    let k_rot = b.repeat(k_rot, [n_rot, n, n_kv, 1])?;
+    let mixed_by = |first: i64| {
+        let k_b = b.reshape(heads(b, k_b, first, n)?, [rank, n_nope * n, 1, 1])?;
+        let k = match k_b_is_rounded {
+            true => s.kernels.mul_mat_rounded(b, k_b, latent)?,
+            false => b.mul_mat(k_b, latent)?,
+        };
+        let k = b.concat_rows(b.reshape(k, [n_nope, n, n_kv, 1])?, k_rot)?; // [n_key, n, n_kv]
+        let v_b = heads(b, v_b, first, n)?;
+        let v = match &attention.values {
+            Values::Own { .. } => {
+                let v_b = b.reshape(v_b, [rank, n_value * n, 1, 1])?;
+                b.reshape(s.kernels.mul_mat(b, v_b, latent)?, [n_value, n, n_kv, 1])?
+            }
+            Values::Joint { .. } => {
+                let latent = b.repeat(latent, [rank, n_kv, n, 1])?;
+                b.permute(b.mul_mat(v_b, latent)?, [0, 2, 1, 3])?
+            }
+        }; // [n_value, n, n_kv]
+        let [_, head, token, all] = q.nb();
+        let q = b.view(q, [c.n_key as i64, n, n_tokens, 1], [head, token, all], first as usize * head)?;
+        b.flash_attn(by_head(q)?, by_head(k)?, by_head(v)?, s.mask, c.attention_scale())
+    }; // [n_value, n, n_tokens]
+    if n == n_head {
+        return mixed_by(0);
+    }
+    let rows = |first| b.reshape(mixed_by(first)?, [n_value * n, n_tokens, 1, 1]);
+    let join = |all: Tensor<'b>, first| b.concat_rows(all, rows(first)?);
+    let all = (n..n_head).step_by(n as usize).try_fold(rows(0)?, join)?;
+    b.reshape(all, [n_value, n_head, n_tokens, 1])
+}
+
+/// `n` heads of `a` [_, _, n_head], from `first` on.
+fn heads<'b>(b: &Builder<'b>, a: Tensor<'b>, first: i64, n: i64) -> OpResult<'b> {
+    let ([rows, columns, n_head, _], [_, row, head, all]) = (a.ne(), a.nb());
+    if n == n_head {
+        return Ok(a);
+    }
+    b.view(a, [rows, columns, n, 1], [row, head, all], first as usize * head)
 }
 
 /// Into the latent space, for each head: [n_nope, rank, n_head].

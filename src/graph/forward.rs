@@ -27,6 +27,8 @@ pub struct Options {
     pub cache_type: CacheType,
     pub flash_attention: bool,
     pub absorb: Absorb,
+    /// Memory for keys and values that are made of the latent ones, for some heads at a time where it is too little for all.
+    pub expanded_bytes: usize,
     pub routing: Routing,
     /// Whose kernels matrices are multiplied by.
     pub isa: Isa,
@@ -48,6 +50,7 @@ impl Options {
             cache_type: CacheType::default(),
             flash_attention: true,
             absorb: Absorb::default(),
+            expanded_bytes: MAX_EXPANDED_BYTES,
             routing: Routing::default(),
             isa: Isa::best(),
             reference: false,
@@ -153,7 +156,7 @@ pub struct Fault {
 /// From so many tokens a step on, making keys and values of all heads pays.
 const MIN_UNABSORBED_TOKENS: usize = 256;
 
-/// Unless they take more memory than this.
+/// Those of so many heads at a time as take no more memory than this.
 pub(super) const MAX_EXPANDED_BYTES: usize = 3 << 30;
 
 /// A loaded model with its cache.
@@ -239,8 +242,8 @@ impl Forward {
         }
         let n_kv = self.cache.n_kv(self.options.n_ctx);
         let n_tokens = self.options.n_batch.min(self.options.n_ctx);
-        let absorb = self.absorbs(n_tokens, n_kv);
-        let shape = StepShape { n_tokens, n_kv, n_outputs: 1, absorb, keep: Keep::Nothing };
+        let (absorb, heads_at_once) = (self.absorbs(n_tokens), self.heads_at_once(n_kv));
+        let shape = StepShape { n_tokens, n_kv, n_outputs: 1, absorb, heads_at_once, keep: Keep::Nothing };
         self.prepare(shape).map_err(|error| match error {
             StepError::Compute(ComputeError::OutOfMemory(error)) => LoadError::OutOfMemory(error),
             other => LoadError::Step(other),
@@ -473,8 +476,9 @@ impl Forward {
             _ => tokens.iter().filter(|token| token.wants_logits).count(),
         };
         // Otherwise there are no inputs of attn_k_b and attn_v_b.
-        let absorb = keep == Keep::Inputs || self.absorbs(tokens.len(), n_kv);
-        self.prepare(StepShape { n_tokens: tokens.len(), n_kv, n_outputs, absorb, keep })?;
+        let absorb = keep == Keep::Inputs || self.absorbs(tokens.len());
+        let heads_at_once = self.heads_at_once(n_kv);
+        self.prepare(StepShape { n_tokens: tokens.len(), n_kv, n_outputs, absorb, heads_at_once, keep })?;
         let Some((_, ports)) = &self.loaded else { return Err(StepError::Compute(ComputeError::NoGraph)) };
 
         let ids: Vec<i32> = tokens.iter().map(|token| token.id as i32).collect();
@@ -511,21 +515,27 @@ impl Forward {
     }
 
     /// Which form of attention a step takes.
-    fn absorbs(&self, n_tokens: usize, n_kv: usize) -> bool {
+    fn absorbs(&self, n_tokens: usize) -> bool {
         // GPUs have no flash attention for keys and values of all heads.
         if !self.options.flash_attention || self.cache.is_on_gpus() {
             return true;
         }
+        match self.options.absorb {
+            Absorb::Always => true,
+            Absorb::Never => false,
+            Absorb::Auto => n_tokens < MIN_UNABSORBED_TOKENS,
+        }
+    }
+
+    /// Heads whose keys and values are made together: a part of all, that takes no more memory than is meant for it.
+    fn heads_at_once(&self, n_kv: usize) -> usize {
         let config = &self.config;
         // Keys without the turned part, that part for all heads, both together; values. Where attn_kv_b is one,
         // the latent vectors for all heads besides.
         let a_head = 2 * config.n_key + config.n_value + config.kv_lora_rank;
-        let expanded = a_head * config.n_head * n_kv * size_of::<f32>();
-        match self.options.absorb {
-            Absorb::Always => true,
-            Absorb::Never => false,
-            Absorb::Auto => n_tokens < MIN_UNABSORBED_TOKENS || expanded > MAX_EXPANDED_BYTES,
-        }
+        let room = self.options.expanded_bytes / (a_head * n_kv * size_of::<f32>()).max(1);
+        let parts = (1..=config.n_head).rev().filter(|n| config.n_head.is_multiple_of(*n));
+        parts.into_iter().find(|n| *n <= room).unwrap_or(1)
     }
 
     /// Loads the graph for a step of this shape, unless it is loaded.

@@ -17,7 +17,10 @@ pub fn scratch_bytes(config: &Config, n_vocab: u64, n_batch: u64, n_ctx: u64, fl
     let float = 4;
     let queries = batch * heads * (2 * key + 2 * (rank + rot) + 2 * rank + 2 * value) * float;
     let seen = match flash_attention {
-        true => (heads * n_kv * (2 * key + value + rank) * float).min(MAX_EXPANDED_BYTES as u64),
+        true => {
+            let of_heads = (heads * n_kv * (2 * key + value + rank) * float).min(MAX_EXPANDED_BYTES as u64);
+            of_heads + n_kv * (2 * rank + rot) * float + batch * heads * value * float
+        }
         false => 2 * heads * n_kv * batch * float,
     };
     let mask = n_kv * batch * 2;

@@ -23,6 +23,8 @@ pub(super) struct StepShape {
     pub(super) n_outputs: usize,
     /// Whether queries are taken to the latent space.
     pub(super) absorb: bool,
+    /// Heads whose keys and values are made together, where queries are not taken there: a part of all.
+    pub(super) heads_at_once: usize,
     pub(super) keep: Keep,
 }
 
@@ -70,6 +72,7 @@ pub(super) struct Step<'a, 'b> {
     pub(super) flash: bool,
     /// Whether queries are taken to the latent space.
     pub(super) absorb: bool,
+    pub(super) heads_at_once: usize,
     pub(super) routing: Routing,
     /// Tokens from which on experts in RAM are sent to a GPU.
     pub(super) streams_from: usize,
@@ -132,6 +135,9 @@ pub enum BuildError {
 /// More nodes than a layer ever has.
 const NODES_PER_LAYER: usize = 160;
 
+/// More than heads take whose keys and values are made together.
+const NODES_OF_HEADS: usize = 30;
+
 /// More than observing the inputs of a layer's matrices takes.
 const NODES_OBSERVED_PER_LAYER: usize = 120;
 
@@ -146,7 +152,8 @@ pub(super) fn build(
 ) -> Result<(Graph, Ports), BuildError> {
     let n_used = config.experts.as_ref().map_or(0, |experts| experts.n_used);
     let observed = if shape.keep == Keep::Inputs { NODES_OBSERVED_PER_LAYER } else { 0 };
-    let max_nodes = (config.n_layer + 1) * (NODES_PER_LAYER + observed + 3 * n_used);
+    let of_heads = config.n_head / shape.heads_at_once.max(1) * NODES_OF_HEADS;
+    let max_nodes = (config.n_layer + 1) * (NODES_PER_LAYER + observed + of_heads + 3 * n_used);
     let observer = (shape.keep == Keep::Inputs).then(Observer::default);
     let kernels = Kernels::new(method.isa, kernel_shape(config, method.n_threads, shape.n_tokens), room)?;
     let mut stores = vec![store.clone(), cache.store.clone()];
@@ -173,6 +180,7 @@ pub(super) fn build(
             rope: rope(config.n_rot, &config.rope),
             flash: method.flash,
             absorb: shape.absorb,
+            heads_at_once: shape.heads_at_once,
             routing: method.routing,
             streams_from: method.streams_from,
             kernels,
