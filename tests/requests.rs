@@ -251,3 +251,34 @@ fn some_of_the_tools_can_be_allowed() {
     let body = json!({ "input": "x", "tools": [flat("a")], "tool_choice": none });
     assert_refused(&server, "/v1/responses", [(body, "tool_choice.tools[0].name", "no tool 'c'")]);
 }
+
+/// A prompt that a client made of control tokens is read as such, whether it begins as texts do or not; and results of
+/// tools stand in the order of their calls, by their ids.
+#[test]
+fn prompts_are_what_clients_mean() {
+    let server = Server::start(&[]);
+    let prompt = server.post("/apply-template", &question(json!({}))).json()["prompt"].as_str().unwrap().to_owned();
+    let bare = prompt.split_once("<｜User｜>").map(|(_, rest)| format!("<｜User｜>{rest}")).unwrap();
+    for prompt in [&prompt, &bare] {
+        let answer = server.post("/v1/completions", &json!({ "prompt": prompt, "temperature": 0 })).json();
+        assert_eq!((&answer["choices"][0]["text"], &answer["usage"]["prompt_tokens"]), (&json!("42"), &json!(13)));
+        let body = json!({ "prompt": prompt, "raw": true, "stream": false, "options": { "temperature": 0 } });
+        assert_eq!(server.post("/api/generate", &body).json()["response"], "42");
+    }
+
+    let call = |id: &str, n: i32| {
+        let function = json!({ "name": "add", "arguments": format!("{{\"n\": {n}}}") });
+        json!({ "id": id, "type": "function", "function": function })
+    };
+    let result = |id: &str, text: &str| json!({ "role": "tool", "tool_call_id": id, "content": text });
+    let prompt = |results: [Value; 2]| {
+        let calls = json!({ "role": "assistant", "content": null, "tool_calls": [call("c1", 1), call("c2", 2)] });
+        let mut messages = vec![json!({ "role": "user", "content": "x" }), calls];
+        messages.extend(results);
+        let body = json!({ "messages": messages, "tools": [tool("add")] });
+        server.post("/apply-template", &body).json()["prompt"].as_str().unwrap().to_owned()
+    };
+    let in_order = prompt([result("c1", "first"), result("c2", "second")]);
+    assert!(in_order.find("first").unwrap() < in_order.find("second").unwrap());
+    assert_eq!(prompt([result("c2", "second"), result("c1", "first")]), in_order);
+}

@@ -7,6 +7,7 @@
 use crate::text::Escaped;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -130,6 +131,29 @@ impl Conversation {
             }
         }
         Ok(())
+    }
+}
+
+impl Conversation {
+    /// The messages, with results of tools in the order of the calls that they answer: in prompts they have no other sign
+    /// of which call that is.
+    pub(super) fn in_order(&self) -> Cow<'_, [Message]> {
+        let mut messages = Cow::Borrowed(self.messages.as_slice());
+        for (n, message) in self.messages.iter().enumerate() {
+            let Message::Assistant(Assistant { tool_calls, .. }) = message else { continue };
+            let behind = &self.messages[n + 1..];
+            let n_results = behind.iter().take_while(|message| matches!(message, Message::Tool(_))).count();
+            let place = |message: &Message| match message {
+                Message::Tool(ToolResult { call_id: Some(id), .. }) => {
+                    tool_calls.iter().position(|call| call.id.as_ref() == Some(id)).unwrap_or(usize::MAX)
+                }
+                _ => usize::MAX,
+            };
+            if !behind[..n_results].is_sorted_by_key(place) {
+                messages.to_mut()[n + 1..][..n_results].sort_by_key(place);
+            }
+        }
+        messages
     }
 }
 

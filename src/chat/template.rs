@@ -51,10 +51,10 @@ impl Family {
     /// Writes the conversation as this family's models were trained to read it.
     pub fn prompt(self, conversation: &Conversation, options: Options) -> Result<Prompt, TemplateError> {
         self.check(conversation, options)?;
-        let Conversation { messages, tools } = conversation;
+        let (messages, tools) = (conversation.in_order(), &conversation.tools);
         let (messages, continued) = match (options.ending, messages.split_last()) {
             (Ending::Continue, Some((Message::Assistant(last), rest))) => (rest, Some(last)),
-            _ => (messages.as_slice(), None),
+            _ => (&*messages, None),
         };
         Ok(match self {
             Family::V2 => v2::prompt(messages, continued),

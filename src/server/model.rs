@@ -92,7 +92,7 @@ impl Model {
                 let tokens = self.encode(&prompt, "which its chat format needs")?;
                 (Some(prompt), tokens)
             }
-            Asked::Text(text) => (None, self.encode(&chat::completion(&text), "which every text begins with")?),
+            Asked::Text(text) => (None, self.as_it_stands(&text)?),
             Asked::Tokens(tokens) => (None, tokens),
             Asked::Between { prefix, suffix } => {
                 sampling = asking::without_control(sampling, &self.engine);
@@ -135,6 +135,16 @@ impl Model {
             CallRest::NameAndArguments(choices) => Grammar::Headed(choices),
         };
         Ok((prompt, Some(grammar)))
+    }
+
+    /// A prompt that its client made: control tokens in it are meant as such. It begins as every text does, whether the
+    /// client has written that or not.
+    fn as_it_stands(&self, text: &str) -> Result<Vec<u32>, Fault> {
+        let mut tokens = self.encode(&chat::completion(""), "which every text begins with")?;
+        let of_text = self.engine.tokenizer().encode_trusted(text);
+        let is_begun = of_text.starts_with(&tokens);
+        tokens.extend(of_text.into_iter().skip(if is_begun { tokens.len() } else { 0 }));
+        Ok(tokens)
     }
 
     pub(super) fn encode(&self, prompt: &Prompt, why: &str) -> Result<Vec<u32>, Fault> {
