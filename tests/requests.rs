@@ -282,3 +282,15 @@ fn prompts_are_what_clients_mean() {
     assert!(in_order.find("first").unwrap() < in_order.find("second").unwrap());
     assert_eq!(prompt([result("c2", "second"), result("c1", "first")]), in_order);
 }
+
+#[test]
+fn the_token_that_was_picked_is_among_the_likeliest() {
+    let server = Server::start(&[]);
+    for (n_top, n_told) in [(0, 1), (2, 3)] {
+        let body = json!({ "prompt": "Hello", "max_tokens": 1, "logprobs": n_top, "logit_bias": { "5": 100 } });
+        let told = server.post("/v1/completions", &body).json()["choices"][0]["logprobs"].clone();
+        let token = told["tokens"][0].as_str().unwrap();
+        assert_eq!(told["top_logprobs"][0][token], told["token_logprobs"][0], "{told}");
+        assert_eq!(told["top_logprobs"][0].as_object().unwrap().len(), n_told, "{told}");
+    }
+}

@@ -171,8 +171,9 @@ fn logprobs(model: &Model, tokens: &[Scored], offset: &mut usize) -> Value {
         offsets.push(*offset);
         *offset += text.chars().count();
         texts.push(text);
-        let top = scored.top.iter().map(|(id, logprob)| (spelled(model, *id).0, json!(logprob)));
-        tops.push(top.collect::<Map<_, _>>());
+        // With the one that was picked, which may be none of the likeliest.
+        let told = scored.top.iter().copied().chain([(scored.id, scored.logprob)]);
+        tops.push(told.map(|(id, logprob)| (spelled(model, id).0, json!(logprob))).collect::<Map<_, _>>());
     }
     let logprobs: Vec<f32> = tokens.iter().map(|scored| scored.logprob).collect();
     json!({ "tokens": texts, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets })
