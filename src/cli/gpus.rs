@@ -98,9 +98,9 @@ impl GpuOptions {
             return Err(TooManyBudgets { named: self.vram.len(), there: machine.gpus.len() }.into());
         }
         machine.gpus.iter_mut().zip(&self.vram).for_each(|(gpu, bytes)| gpu.vram = *bytes);
-        // Experts that are sent from RAM need room there: all that many tokens need of two matrices, and those of one
-        // token for each type of weights.
-        let room = 3 * largest_routed(outline);
+        // Experts that are sent from RAM need room there: all that many tokens need of two matrices, and where those of
+        // one token are sent too, these for each type of weights.
+        let room = largest_routed(outline) * if self.send.is_some() { 3 } else { 2 };
         machine.gpus.iter_mut().for_each(|gpu| gpu.vram = gpu.vram.saturating_sub(room));
         let Wanted { n_ctx, cache_type, .. } = wanted;
         let is_large = machine.gpus.iter().all(|gpu| gpu.vram >= LARGE);

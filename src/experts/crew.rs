@@ -71,7 +71,7 @@ fn spin_until(is_so: impl Fn() -> bool) -> bool {
 }
 
 impl Crew {
-    /// As many threads as the system lets us have, at most `n`; at least one.
+    /// `n` threads, one at least.
     pub(super) fn new(n: usize) -> std::io::Result<Crew> {
         let (board, n) = (Arc::new(Board::default()), n.max(1));
         let mut crew = Crew { board: board.clone(), threads: Vec::with_capacity(n) };

@@ -17,10 +17,6 @@ impl Staging {
         Staging { store, device }
     }
 
-    pub fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-
     /// Writes part of a tensor, before what is computed next on its GPU. `data` must stay as it is until that has been
     /// computed. What is not within the tensor is not written.
     pub fn send(&self, id: StoreId, offset: usize, data: &[u8]) {
