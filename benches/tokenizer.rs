@@ -6,7 +6,7 @@
 
 use cachalot::tokenizer::{ControlTokens, Parts, Tokenizer};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use flate2::read::GzDecoder;
+use lzma_rust2::XzReader;
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 fn tokenizer(pre: &str) -> Tokenizer {
     let sample = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizer");
     let folder = env::var_os("CACHALOT_TOKENIZER_DATA").map_or_else(sample, PathBuf::from);
-    let packed = GzDecoder::new(File::open(folder.join("vocabulary.json.gz")).unwrap());
+    let packed = XzReader::new(File::open(folder.join("vocabulary.json.xz")).unwrap(), false);
     let json: serde_json::Value = serde_json::from_reader(packed).unwrap();
     let strings = |key: &str| json[key].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     let parts = Parts {

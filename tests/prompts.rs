@@ -3,7 +3,7 @@
 
 use cachalot::chat::{Conversation, Family, Options, fim};
 use cachalot::tokenizer::{Kind, Parts, Segment, Tokenizer};
-use flate2::read::GzDecoder;
+use lzma_rust2::XzReader;
 use proptest::prelude::*;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,14 +21,14 @@ struct VocabularyFile {
 
 fn rows<T: DeserializeOwned>(file: &str) -> Vec<T> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file);
-    let lines = BufReader::new(GzDecoder::new(std::fs::File::open(path).unwrap())).lines();
+    let lines = BufReader::new(XzReader::new(std::fs::File::open(path).unwrap(), false)).lines();
     lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
 }
 
 /// The test vocabulary with the two tokens that reasoning models add.
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     let VocabularyFile { mut tokens, mut token_types, merges } =
-        rows::<VocabularyFile>("tokenizer/vocabulary.json.gz").remove(0);
+        rows::<VocabularyFile>("tokenizer/vocabulary.json.xz").remove(0);
     tokens.extend(["<think>", "</think>"].map(str::to_owned));
     token_types.extend([4, 4]);
     let parts = Parts {
@@ -47,7 +47,7 @@ fn conversation(messages: Value) -> Conversation {
 
 #[test]
 fn prompts_are_those_of_the_published_templates_to_the_id() {
-    let rows: Vec<(String, bool, Value, String, Vec<u32>)> = rows("prompts.jsonl.gz");
+    let rows: Vec<(String, bool, Value, String, Vec<u32>)> = rows("prompts.jsonl.xz");
     for (family, thinking, messages, text, ids) in &rows {
         let family: Family = family.parse().unwrap();
         let options = Options { thinking: thinking.then_some(true), ..Options::default() };

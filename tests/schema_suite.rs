@@ -6,9 +6,7 @@ use cachalot::engine::sampler::SamplerParams;
 use cachalot::engine::{Constraint, ConstraintError, Engine, Event, Grammar, Options, Piece, Refused, Request};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use support::parity::fixture;
-
-const SCHEMAS: &str = include_str!("data/json-schemas.jsonl");
+use support::parity::{fixture, unpacked};
 
 /// Keywords that no answer could be held to, so that schemas with them are refused.
 const UNSUPPORTED: [&str; 13] = [
@@ -66,7 +64,8 @@ fn whole_answers_are_valid_and_what_cannot_be_kept_is_refused() {
     let engine = Engine::open(&model.path, &options).unwrap();
     let (mut keywords, mut reasons): (BTreeSet<String>, BTreeMap<&str, usize>) = Default::default();
     let mut n_whole = 0;
-    for line in SCHEMAS.lines() {
+    let schemas = String::from_utf8(unpacked("json-schemas.jsonl")).unwrap();
+    for line in schemas.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
         let (of, schema) = (case["of"].as_str().unwrap(), &case["schema"]);
         let validator = jsonschema::draft202012::new(schema).unwrap_or_else(|error| panic!("{of}: {error}"));

@@ -3,7 +3,7 @@
 mod support;
 
 use cachalot::gguf::{Split, Writer};
-use flate2::read::GzDecoder;
+use lzma_rust2::XzReader;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,9 +18,9 @@ struct Model {
 
 impl Model {
     fn new(change: impl FnOnce(&mut Writer)) -> Model {
-        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizer/vocabulary.json.gz");
+        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizer/vocabulary.json.xz");
         let mut json = String::new();
-        GzDecoder::new(File::open(packed).unwrap()).read_to_string(&mut json).unwrap();
+        XzReader::new(File::open(packed).unwrap(), false).read_to_string(&mut json).unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         let strings = |key: &str| -> Vec<String> { serde_json::from_value(json[key].clone()).unwrap() };
         let types: Vec<i32> = serde_json::from_value(json["token_types"].clone()).unwrap();

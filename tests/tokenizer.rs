@@ -1,11 +1,11 @@
 //! The tokenizer against the reference implementation, and what must hold for any text.
 //!
-//! tests/data/tokenizer is made by tools/tokenizer-data.py, save `cases.jsonl.gz`, which came with the
+//! tests/data/tokenizer is made by tools/tokenizer-data.py, save `cases.jsonl.xz`, which came with the
 //! vocabulary. `CACHALOT_TOKENIZER_DATA` names a folder with more of it, `PROPTEST_CASES` sets how many
 //! cases the properties are tried on.
 
 use cachalot::tokenizer::{ControlTokens, Kind, Parts, Segment, Tokenizer};
-use flate2::read::GzDecoder;
+use lzma_rust2::XzReader;
 use proptest::prelude::*;
 use serde::Deserialize;
 use std::env;
@@ -29,12 +29,12 @@ fn sample() -> PathBuf {
 /// The lines of a packed file.
 fn lines(path: &Path) -> impl Iterator<Item = String> {
     let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    BufReader::new(GzDecoder::new(file)).lines().map(Result::unwrap)
+    BufReader::new(XzReader::new(file, false)).lines().map(Result::unwrap)
 }
 
 /// The vocabulary in `folder`, with user-defined tokens added.
 fn tokenizer(folder: &Path, pre: &str, user_defined: &[&str]) -> Tokenizer {
-    let text = lines(&folder.join("vocabulary.json.gz")).next().unwrap();
+    let text = lines(&folder.join("vocabulary.json.xz")).next().unwrap();
     let VocabularyFile { mut tokens, mut token_types, merges } = serde_json::from_str(&text).unwrap();
     tokens.extend(user_defined.iter().map(|&text| text.to_owned()));
     token_types.resize(tokens.len(), 4);
@@ -80,14 +80,14 @@ fn assert_like_reference(folder: &Path, pre: &str, file: &str) {
 
 #[test]
 fn fixture_cases_are_like_the_reference() {
-    assert_like_reference(&sample(), "deepseek-v3", "cases.jsonl.gz");
+    assert_like_reference(&sample(), "deepseek-v3", "cases.jsonl.xz");
 }
 
 #[test]
 fn random_lines_are_like_the_reference() {
     let folder = env::var_os("CACHALOT_TOKENIZER_DATA").map_or_else(sample, PathBuf::from);
     for pre in ["deepseek-v3", "deepseek-llm", "deepseek-coder"] {
-        assert_like_reference(&folder, pre, &format!("{pre}.jsonl.gz"));
+        assert_like_reference(&folder, pre, &format!("{pre}.jsonl.xz"));
     }
 }
 

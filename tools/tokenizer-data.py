@@ -6,15 +6,15 @@ Needs: pip install tokenizers==0.23.3
     tools/tokenizer-data.py TOKENIZER.JSON FOLDER [--lines N] [--seed S]
 
 TOKENIZER.JSON is that of a small byte-level model with DeepSeek-V3's pre-tokenizer and special tokens.
-FOLDER gets `vocabulary.json.gz` and, for each pre-tokenizer, `PRE.jsonl.gz`. Each line of the latter is
+FOLDER gets `vocabulary.json.xz` and, for each pre-tokenizer, `PRE.jsonl.xz`. Each line of the latter is
 [text, ids with special tokens parsed, ids without], the last only where it differs. There are N lines for
 deepseek-v3 and a third of N for each of the others. The repository keeps a sample; tests/tokenizer.rs
 reads more from the folder that CACHALOT_TOKENIZER_DATA names.
 """
 
 import argparse
-import gzip
 import json
+import lzma
 import random
 from pathlib import Path
 
@@ -100,8 +100,7 @@ def line(rng, specials):
 
 
 def write(path, lines):
-    # Without a time, so that the same data is the same file.
-    with open(path, "wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
+    with lzma.open(path, "wb", preset=9 | lzma.PRESET_EXTREME) as packed:
         for value in lines:
             packed.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
@@ -123,7 +122,7 @@ def main():
         "token_types": [3 if id in specials else 1 for id in range(len(tokens))],
         "merges": [" ".join(merge) for merge in config["model"]["merges"]],
     }
-    write(args.folder / "vocabulary.json.gz", [vocabulary])
+    write(args.folder / "vocabulary.json.xz", [vocabulary])
 
     for pre, patterns in PATTERNS.items():
         rng = random.Random(f"{args.seed} {pre}")
@@ -134,7 +133,7 @@ def main():
             for special in (True, False)
         )
         rows = ([t, a] if a == b else [t, a, b] for t, a, b in zip(texts, parsed, plain))
-        write(args.folder / f"{pre}.jsonl.gz", rows)
+        write(args.folder / f"{pre}.jsonl.xz", rows)
 
 
 if __name__ == "__main__":
