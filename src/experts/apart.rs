@@ -5,6 +5,7 @@
 use super::crew::Crew;
 use super::mixture::Experts;
 use super::scratch::{Buffer, Scratch};
+use super::trace::Lane;
 use super::{ApartError, Shape};
 use crate::ggml::{Operand, Share, Shared, Staging, StoreId, Word, Work};
 use std::sync::Arc;
@@ -43,6 +44,19 @@ pub struct Sent {
     pub matrices: Vec<StoreId>,
     /// How many experts.
     pub n: usize,
+}
+
+impl Sent {
+    fn send(&self, experts: &[i32], matrices: &[Operand<'_>]) {
+        for (slot, expert) in experts.iter().enumerate() {
+            for (id, matrix) in self.matrices.iter().zip(matrices) {
+                let (from, bytes) = (*expert as usize * matrix.nb[2], matrix.nb[2]);
+                if let Some(data) = matrix.bytes.get(from..from + bytes) {
+                    self.staging.send(*id, slot * bytes, data);
+                }
+            }
+        }
+    }
 }
 
 /// Operands as [`Experts`] has them, of one token; the result is nothing, but what the other node is computed from.
@@ -89,22 +103,23 @@ impl Work for Begin {
             }
         }));
         let (experts, result) = (self.experts.clone(), apart.clone());
-        apart.crew.begin(Arc::new(move |share| experts.run(share, &all, result.result.shared())));
+        apart.crew.begin(Box::new(move |share| {
+            let trace = &result.scratch.trace;
+            let work = || experts.compute(share, &all, result.result.shared());
+            trace.note("experts", Lane::Beside(share.thread), work);
+        }));
         if let Some(sent) = &self.sent {
-            for (slot, expert) in chosen.iter().skip(n_used - n_sent).enumerate() {
-                for (id, matrix) in sent.matrices.iter().zip(matrices) {
-                    let (from, bytes) = (*expert as usize * matrix.nb[2], matrix.nb[2]);
-                    if let Some(data) = matrix.bytes.get(from..from + bytes) {
-                        sent.staging.send(*id, slot * bytes, data);
-                    }
-                }
-            }
+            apart.scratch.trace.note("send experts", Lane::Graph, || sent.send(&chosen[n_used - n_sent..], matrices));
         }
         // SAFETY: nobody else has the result, and nobody reads it.
         unsafe { out.write(0..out.len()) }.fill(0.0);
     }
 
     fn is_alone(&self) -> bool {
+        true
+    }
+
+    fn has_threads(&self) -> bool {
         true
     }
 }
@@ -118,7 +133,7 @@ impl Drop for Begin {
 
 impl Work for End {
     fn run(&self, _: Share, _: &[Operand<'_>], out: Shared<'_, f32>) {
-        self.apart.crew.wait();
+        self.apart.scratch.trace.note("wait for experts", Lane::Graph, || self.apart.crew.wait());
         // SAFETY: nobody else has the result, and the threads that wrote to the other are done.
         unsafe { out.write(0..out.len()).copy_from_slice(self.apart.result.shared().read(0..out.len())) };
     }

@@ -5,12 +5,12 @@
 use crate::ggml::Share;
 use std::hint;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// What all threads do at the same time, each its share. It must not panic: who waits for it would wait for ever.
-pub(super) type Job = Arc<dyn Fn(Share) + Send + Sync>;
+pub(super) type Job = Box<dyn Fn(Share) + Send + Sync>;
 
 /// That a thread waits for the next job before it sleeps: more than what is between two layers.
 const AWAKE: Duration = Duration::from_millis(2);
@@ -24,33 +24,50 @@ pub(super) struct Crew {
 
 #[derive(Default)]
 struct Board {
-    next: Mutex<Next>,
-    has_next: Condvar,
-    /// Jobs that were begun so far.
+    /// What is done now. All read it at once, and nobody writes while they do.
+    job: RwLock<Option<Job>>,
+    /// Jobs that were begun so far; [`OVER`] when there will be none.
     n_jobs: AtomicU64,
     /// Threads that are not done with the last one.
     n_busy: AtomicUsize,
+    /// Threads that sleep, or are about to.
+    n_asleep: Mutex<usize>,
+    has_next: Condvar,
 }
 
-#[derive(Default)]
-struct Next {
-    number: u64,
-    job: Option<Job>,
-    is_over: bool,
-}
+const OVER: u64 = u64::MAX;
 
 impl Board {
-    fn next(&self) -> MutexGuard<'_, Next> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The number of the job behind number `done`; `None` when there will be none.
+    fn wait(&self, done: u64) -> Option<u64> {
+        let is_next = || self.n_jobs.load(Ordering::Acquire) != done;
+        if !spin_until(is_next) {
+            let mut n_asleep = self.n_asleep.lock().unwrap_or_else(PoisonError::into_inner);
+            *n_asleep += 1;
+            while !is_next() {
+                n_asleep = self.has_next.wait(n_asleep).unwrap_or_else(PoisonError::into_inner);
+            }
+            *n_asleep -= 1;
+        }
+        Some(self.n_jobs.load(Ordering::Acquire)).filter(|n| *n != OVER)
     }
 
-    /// The job behind number `done`; `None` when there will be none.
-    fn wait(&self, done: u64) -> Option<(u64, Job)> {
-        spin_until(|| self.n_jobs.load(Ordering::Acquire) != done);
-        let next = self.next();
-        let is_idle = |next: &mut Next| next.number == done && !next.is_over;
-        let next = self.has_next.wait_while(next, is_idle).unwrap_or_else(PoisonError::into_inner);
-        next.job.clone().filter(|_| !next.is_over).map(|job| (next.number, job))
+    fn announce(&self, n_jobs: u64) {
+        let n_asleep = self.n_asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.n_jobs.store(n_jobs, Ordering::Release);
+        if *n_asleep > 0 {
+            self.has_next.notify_all();
+        }
+    }
+
+    fn put(&self, job: Option<Job>) {
+        *self.job.write().unwrap_or_else(PoisonError::into_inner) = job;
+    }
+
+    fn work(&self, share: Share) {
+        if let Some(job) = &*self.job.read().unwrap_or_else(PoisonError::into_inner) {
+            job(share);
+        }
     }
 }
 
@@ -80,9 +97,8 @@ impl Crew {
             let share = Share { thread, n_threads: n };
             let work = move || {
                 let mut done = 0;
-                while let Some((number, job)) = board.wait(done) {
-                    job(share);
-                    drop(job);
+                while let Some(number) = board.wait(done) {
+                    board.work(share);
                     done = number;
                     board.n_busy.fetch_sub(1, Ordering::AcqRel);
                 }
@@ -95,13 +111,9 @@ impl Crew {
     /// Has all threads do something, once they are done with what was begun before.
     pub(super) fn begin(&self, job: Job) {
         self.wait();
-        let mut next = self.board.next();
-        next.number += 1;
-        next.job = Some(job);
+        self.board.put(Some(job));
         self.board.n_busy.store(self.threads.len(), Ordering::Release);
-        self.board.n_jobs.store(next.number, Ordering::Release);
-        drop(next);
-        self.board.has_next.notify_all();
+        self.board.announce(self.board.n_jobs.load(Ordering::Relaxed) + 1);
     }
 
     /// Waits until they are done.
@@ -111,15 +123,14 @@ impl Crew {
             thread::yield_now();
         }
         // What the job refers to is not needed any more.
-        self.board.next().job = None;
+        self.board.put(None);
     }
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
         self.wait();
-        self.board.next().is_over = true;
-        self.board.has_next.notify_all();
+        self.board.announce(OVER);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -136,7 +147,7 @@ mod tests {
         let done: Arc<[AtomicUsize; 3]> = Arc::default();
         for n in 0..500 {
             let of_job = done.clone();
-            crew.begin(Arc::new(move |share: Share| {
+            crew.begin(Box::new(move |share: Share| {
                 assert_eq!(share.n_threads, 3);
                 of_job[share.thread].fetch_add(1, Ordering::Relaxed);
             }));

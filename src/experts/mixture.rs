@@ -9,6 +9,7 @@ use super::gemm::{Engine, PACK_TOKENS, Unpack};
 use super::kernel::Way;
 use super::matmul::{AT_ONCE, quantize_rows};
 use super::scratch::{Chosen, Scratch};
+use super::trace::Lane;
 use crate::ggml::{Operand, Share, Shared, Work};
 use std::ops::Range;
 use std::sync::Arc;
@@ -77,6 +78,14 @@ pub(super) struct Layer<'a> {
 
 impl Work for Experts {
     fn run(&self, share: Share, operands: &[Operand<'_>], out: Shared<'_, f32>) {
+        let work = || self.compute(share, operands, out);
+        if share.thread == 0 { self.scratch.trace.note("experts", Lane::Graph, work) } else { work() }
+    }
+}
+
+impl Experts {
+    /// A thread's share.
+    pub(super) fn compute(&self, share: Share, operands: &[Operand<'_>], out: Shared<'_, f32>) {
         let (x, ids, weights, gate, up, down) = match operands {
             [x, ids, weights, gate, up, down] => (x, ids, weights, *gate, *up, down),
             [x, ids, weights, both, down] => {

@@ -23,9 +23,11 @@ mod scratch;
 mod team;
 #[cfg(test)]
 mod testing;
+mod trace;
 
 pub use apart::Sent;
 pub use kernel::{Activations, Isa, IsaError, Kernel, TYPES};
+pub use trace::{Lane, Span, Trace};
 
 use crate::ggml::{Builder, OpError, OpResult, OutOfMemory, Tensor};
 use crate::gguf::TensorType;
@@ -81,6 +83,7 @@ pub struct Room {
     scratch: Option<Arc<Scratch>>,
     apart: Option<Arc<Apart>>,
     tally: Arc<Tally>,
+    trace: Arc<Trace>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -99,9 +102,14 @@ impl Room {
     /// Has the experts of a single token computed by threads of our own ([`Kernels::begin_experts`]).
     pub fn set_apart(&mut self, isa: Isa, shape: Shape) -> Result<(), ApartError> {
         let shape = Shape { n_tokens: 1, ..shape };
-        let scratch = Scratch::new(sizes(isa, shape), self.tally.clone())?;
+        let scratch = Scratch::new(sizes(isa, shape), self.tally.clone(), self.trace.clone())?;
         self.apart = Some(Arc::new(Apart::new(shape, scratch)?));
         Ok(())
+    }
+
+    /// When routed experts are computed.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Layers of routed experts that were computed with it so far, and the experts that these needed, whose weights were
@@ -117,7 +125,7 @@ impl Kernels {
         let sizes = sizes(isa, shape);
         let scratch = match room.scratch.take().filter(|scratch| scratch.sizes().holds(sizes)) {
             Some(scratch) => scratch,
-            None => Arc::new(Scratch::new(sizes, room.tally.clone())?),
+            None => Arc::new(Scratch::new(sizes, room.tally.clone(), room.trace.clone())?),
         };
         room.scratch = Some(scratch.clone());
         Ok(Kernels { isa, scratch, apart: room.apart.clone() })

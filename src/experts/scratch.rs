@@ -5,6 +5,7 @@ use super::block::GROUP;
 use super::gemm::{Pack, TILE_BYTES};
 use super::many::TILES_OF_THREAD;
 use super::team::Team;
+use super::trace::Trace;
 use crate::ggml::{OutOfMemory, Shared};
 use std::cell::UnsafeCell;
 use std::sync::Arc;
@@ -106,6 +107,7 @@ pub(super) struct Scratch {
     pub(super) x_pack: Pack,
     pub(super) hidden_pack: Pack,
     pub(super) tally: Arc<Tally>,
+    pub(super) trace: Arc<Trace>,
     of_threads: Pack,
     sizes: Sizes,
 }
@@ -129,7 +131,7 @@ impl Tally {
 }
 
 impl Scratch {
-    pub(super) fn new(sizes: Sizes, tally: Arc<Tally>) -> Result<Scratch, OutOfMemory> {
+    pub(super) fn new(sizes: Sizes, tally: Arc<Tally>, trace: Arc<Trace>) -> Result<Scratch, OutOfMemory> {
         let mut done = reserved(sizes.n_hidden)?;
         done.extend(std::iter::repeat_with(AtomicU32::default).take(sizes.n_hidden));
         Ok(Scratch {
@@ -145,6 +147,7 @@ impl Scratch {
             hidden_pack: Pack::new(sizes.hidden_tiles)?,
             of_threads: Pack::new(sizes.tiles_of_threads())?,
             tally,
+            trace,
             sizes,
         })
     }

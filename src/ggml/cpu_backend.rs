@@ -50,9 +50,10 @@ pub struct Cpu {
     /// Where GPUs compute too. It refers to the backend.
     scheduler: Option<Scheduler>,
     backend: Backend,
-    /// Outlives the backend, which refers to it.
+    /// Outlive the backend, which refers to one of them.
     threads: Threads,
-    n_threads: i32,
+    /// For graphs whose nodes have threads of their own.
+    thread: Threads,
     stop: Arc<AtomicBool>,
 }
 
@@ -105,18 +106,27 @@ impl Cpu {
     /// plain paths are taken instead of the fast ones.
     pub fn new(n_threads: usize, reference: bool) -> Result<Cpu, OutOfMemory> {
         let n = i32::try_from(n_threads.clamp(1, ggml_sys::GGML_MAX_N_THREADS as usize)).unwrap_or(1);
-        let (results, backend, threads) = (Results::new()?, Backend::new()?, Threads::new(n)?);
+        let (results, backend) = (Results::new()?, Backend::new()?);
+        let (threads, thread) = (Threads::new(n)?, Threads::new(1)?);
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::as_ptr(&stop).cast_mut().cast::<c_void>();
-        // SAFETY: all are alive, and kept until the backend is gone: threads and the flag, which the callback
-        // reads.
+        // SAFETY: both are alive, and the flag, which the callback reads, is kept until the backend is gone.
         unsafe {
-            ggml_sys::ggml_backend_cpu_set_n_threads(backend.0.as_ptr(), n);
-            ggml_sys::ggml_backend_cpu_set_threadpool(backend.0.as_ptr(), threads.0.as_ptr());
             ggml_sys::ggml_backend_cpu_set_use_ref(backend.0.as_ptr(), reference);
             ggml_sys::ggml_backend_cpu_set_abort_callback(backend.0.as_ptr(), Some(is_stopped), flag);
         }
-        Ok(Cpu { loaded: None, results, scheduler: None, backend, threads, n_threads: n, stop })
+        let cpu = Cpu { loaded: None, results, scheduler: None, backend, threads, thread, stop };
+        cpu.compute_with(&cpu.threads);
+        Ok(cpu)
+    }
+
+    /// Those that it computed with before sleep until they are asked for again.
+    fn compute_with(&self, threads: &Threads) {
+        // SAFETY: both are alive, and the threads are kept until the backend is gone.
+        unsafe {
+            ggml_sys::ggml_backend_cpu_set_n_threads(self.backend.0.as_ptr(), threads.n);
+            ggml_sys::ggml_backend_cpu_set_threadpool(self.backend.0.as_ptr(), threads.ptr.as_ptr());
+        }
     }
 
     /// The same with GPUs, which compute what has its weights there.
@@ -161,8 +171,10 @@ impl Cpu {
             Some(scheduler) => scheduler.give(&graph)?,
             None => self.results.give(&graph)?,
         }
+        let threads = if graph.has_threads() { &self.thread } else { &self.threads };
+        self.compute_with(threads);
         // SAFETY: graph and threads are alive; the plan is only made.
-        let plan = unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), self.n_threads, self.threads.0.as_ptr()) };
+        let plan = unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), threads.n, threads.ptr.as_ptr()) };
         // What nodes need beside their results ggml takes when it computes, and ends the process if it
         // cannot: so it is tried first.
         drop(Memory::zeroed(plan.work_size)?);
@@ -337,7 +349,10 @@ impl Drop for Backend {
     }
 }
 
-struct Threads(NonNull<ggml_threadpool>);
+struct Threads {
+    ptr: NonNull<ggml_threadpool>,
+    n: i32,
+}
 
 impl Threads {
     fn new(n: i32) -> Result<Threads, OutOfMemory> {
@@ -346,14 +361,14 @@ impl Threads {
             let mut params = ggml_sys::ggml_threadpool_params_default(n);
             ggml_sys::ggml_threadpool_new(&raw mut params)
         };
-        NonNull::new(pool).map(Threads).ok_or(FEW_BYTES)
+        NonNull::new(pool).map(|ptr| Threads { ptr, n }).ok_or(FEW_BYTES)
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
         // SAFETY: ours, and the backend that referred to them is gone.
-        unsafe { ggml_sys::ggml_threadpool_free(self.0.as_ptr()) }
+        unsafe { ggml_sys::ggml_threadpool_free(self.ptr.as_ptr()) }
     }
 }
 

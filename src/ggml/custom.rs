@@ -23,6 +23,12 @@ pub trait Work: Send + Sync {
     fn is_alone(&self) -> bool {
         false
     }
+
+    /// Whether it has other threads work while the graph goes on. Of such a graph ggml computes nodes with one thread:
+    /// more would wait for nodes on the cores that the others need.
+    fn has_threads(&self) -> bool {
+        false
+    }
 }
 
 /// Which of how many threads.

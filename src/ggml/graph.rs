@@ -17,7 +17,7 @@ pub struct Graph {
     inputs: Vec<Port>,
     outputs: Vec<NonNull<ggml_tensor>>,
     /// What nodes refer to.
-    _workers: Vec<Worker>,
+    workers: Vec<Worker>,
     /// Holds the graph and its nodes.
     _context: Context,
     /// Hold the tensors that the nodes read and write; each store once, in the order of their addresses.
@@ -93,9 +93,9 @@ impl Graph {
         };
         let result = build(&builder)?;
         let (inputs, outputs, uses) = (builder.inputs.take(), builder.outputs.take(), builder.uses.take());
-        let _workers = builder.workers.take();
+        let workers = builder.workers.take();
         let stores = each_once(stores.into_iter().zip(uses).collect());
-        Ok((Graph { cgraph, inputs, outputs, _workers, _context: context, stores }, result))
+        Ok((Graph { cgraph, inputs, outputs, workers, _context: context, stores }, result))
     }
 
     pub fn n_nodes(&self) -> usize {
@@ -106,6 +106,11 @@ impl Graph {
     /// At least as many as there are: inputs, and tensors of stores.
     pub(super) fn n_leaves(&self) -> usize {
         self.inputs.len() + self.stores.iter().map(|(store, _)| store.len()).sum::<usize>()
+    }
+
+    /// Whether nodes of it have threads of their own.
+    pub(super) fn has_threads(&self) -> bool {
+        self.workers.iter().any(|worker| worker.has_threads())
     }
 
     pub(super) fn as_ptr(&self) -> *mut ggml_cgraph {

@@ -110,6 +110,8 @@ impl Map {
     pub(super) fn copy(&mut self, path: &Path, n_checked: u64, progress: read::Progress<'_>) -> std::io::Result<()> {
         let Map::File { mmap: Some(mmap), .. } = self else { return Ok(()) };
         let mut memory = MmapMut::map_anon(mmap.len())?;
+        // Fewer pages to look up for what is read all over; where the system has none, small ones do.
+        let _ = memory.advise(Advice::HugePage);
         // What is in the page cache comes fastest from there; what is not need not be in memory twice.
         let is_direct = self.resident() < self.bytes().len() as u64 / 2;
         read::into(path, &mut memory, is_direct, progress)?;

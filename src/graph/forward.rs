@@ -7,7 +7,7 @@ use super::observe::Seen;
 use super::router::Routing;
 use super::sending::Sending;
 use super::step::{self, BuildError, Keep, Ports, StepShape};
-use crate::experts::{ApartError, Isa, Room};
+use crate::experts::{ApartError, Isa, Room, Trace};
 use crate::ggml::{ComputeError, Cpu, OutOfMemory, Store, StoreError};
 use crate::gguf::Gguf;
 use crate::model::{Config, ConfigError, Places, Weights, WeightsError};
@@ -307,6 +307,11 @@ impl Forward {
     /// Layers of routed experts that our kernels computed so far, and the experts that these needed.
     pub fn experts_chosen(&self) -> (u64, u64) {
         self.room.chosen()
+    }
+
+    /// When routed experts are computed.
+    pub fn trace(&self) -> &Trace {
+        self.room.trace()
     }
 
     /// Tokens for which there is room.

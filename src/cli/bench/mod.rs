@@ -8,15 +8,17 @@ mod report;
 
 use super::interrupt::guard_job;
 use super::model::ComputeOptions;
+use super::new_file::NewFile;
 use super::output::{answer, json, message};
 use super::size::at_least_one;
 use crate::catalog;
-use crate::engine::bench::{Test, first_token, machine};
+use crate::engine::bench::{Test, first_token, machine, timeline};
 use crate::engine::{Engine, trained_context};
-use crate::exit::BadInput;
+use crate::exit::{BadInput, CannotWrite};
 use peer::Peer;
 use report::{Load, Measured, Report};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Measure how fast a model is on this machine
@@ -53,6 +55,9 @@ pub(super) struct Args {
     /// More flags for it, in one word: "-lm none --repack 0"; one value each
     #[arg(long, value_name = "FLAGS", requires = "against", allow_hyphen_values = true, default_value = "")]
     against_args: String,
+    /// Write what happens while tokens are generated behind the first --depth, for chrome://tracing or ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print the report as JSON, with every measurement
     #[arg(long)]
     json: bool,
@@ -67,6 +72,7 @@ const EXAMPLES: &str = "\
 Examples:
   cachalot bench demo
   cachalot bench model.gguf -p 512 -n 64 -d 0,4096
+  cachalot bench model.gguf --only generation --trace trace.json
   cachalot bench model.gguf --against ~/llama.cpp/build/bin/llama-bench";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -92,6 +98,9 @@ const ROUNDS: usize = 2;
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let tests = tests(args);
     let n_ctx = context(args, &tests)?;
+    if let Some(file) = &args.trace {
+        NewFile::refuse_existing(file)?;
+    }
     let peer = args.against.as_ref().map(|program| Peer::find(program, &args.against_args)).transpose()?;
     let say = |text: &str| {
         if !args.quiet {
@@ -120,6 +129,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     // What else the machine does may have slowed the first time.
     let bandwidth = args.bandwidth.map_or_else(|| before.max(bandwidth()), |_| before);
+    if let Some(file) = &args.trace {
+        trace(args, &engine, file)?;
+    }
     let report = Report::new(engine.info(), load, bandwidth, &rows, peer.as_ref());
     match args.json {
         true => json(&report)?,
@@ -172,6 +184,30 @@ fn load(args: &Args, n_ctx: usize) -> anyhow::Result<(Engine, Load)> {
     engine.with_forward(move |forward| first_token(forward, n))??;
     let first_token = start.elapsed();
     Ok((engine, Load::new(load, first_token, n)))
+}
+
+/// Steps of the timeline, after one that is not in it.
+const TRACED: usize = 8;
+
+fn trace(args: &Args, engine: &Engine, file: &Path) -> anyhow::Result<()> {
+    let depth = args.depth.first().map_or(0, |n| *n as usize);
+    let n = TRACED.min(args.generate as usize);
+    let mut timeline = engine.with_forward(move |forward| timeline(forward, n, depth))??;
+    // The first one makes the graph.
+    if timeline.steps.len() > 1 {
+        timeline.steps.remove(0);
+    }
+    let mut out = NewFile::create(file)?;
+    let written = out.write_all(timeline.to_json()?.as_bytes());
+    written.map_err(|error| CannotWrite { path: file.to_owned(), error })?;
+    out.finish()?;
+    if !args.quiet {
+        let n = timeline.steps.len() as f64;
+        let each =
+            timeline.totals().into_iter().map(|(what, sum)| format!("{what} {:.2} ms", sum.as_secs_f64() * 1e3 / n));
+        message(&format!("a token: {}; {} shows it", each.collect::<Vec<_>>().join(", "), file.display()));
+    }
+    Ok(())
 }
 
 fn measure(engine: &Engine, test: Test, repetitions: usize) -> anyhow::Result<Vec<Duration>> {

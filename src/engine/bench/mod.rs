@@ -4,12 +4,14 @@
 //! choose the experts. Sampling and text are no part of it.
 //!
 //! - [`machine`]: what this machine is, and how fast it reads its memory. [`Spread`]: what several
-//!   measurements say.
+//!   measurements say. [`Timeline`]: what happens while tokens are generated.
 
 pub mod machine;
 mod spread;
+mod timeline;
 
 pub use spread::Spread;
+pub use timeline::{Step, Timeline};
 
 use crate::graph::{Forward, Seq, StepError, Token};
 use rand_chacha::ChaCha8Rng;
@@ -66,6 +68,24 @@ impl Test {
         once()?;
         (0..repetitions).map(|_| once()).collect()
     }
+}
+
+/// What happens while `n` tokens are generated behind `depth` others.
+pub fn timeline(forward: &mut Forward, n: usize, depth: usize) -> Result<Timeline, StepError> {
+    let ids = random_ids(n + depth, forward.n_vocab());
+    let (context, ids) = ids.split_at(depth);
+    prefill(forward, context)?;
+    let mut timeline = Timeline::default();
+    for (at, id) in (depth..).zip(ids) {
+        forward.trace().begin();
+        let begin = Instant::now();
+        let done = forward.step(&[token(*id, at, true)], &mut Vec::new());
+        let (end, spans) = (Instant::now(), forward.trace().end());
+        done?;
+        timeline.steps.push(Step { begin, end, spans });
+    }
+    forward.remove(Seq::FIRST, 0..i32::MAX);
+    Ok(timeline)
 }
 
 /// Computes a prompt of `n` tokens, and the likeliest token that follows.
