@@ -5,8 +5,10 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Stdio};
 use support::server::{Response, Server, read, request};
 
@@ -436,6 +438,22 @@ fn it_does_not_start_where_it_must_not() {
     let llama = ["--ctx-size", "64", "--n-gpu-layers", "99", "--jinja", "--flash-attn", "on", "--batch-size", "64"];
     let ended = support::cachalot(&[&["serve", "-m", "no-such-model", "--port", "0"][..], &llama].concat());
     assert!(ended.code == Some(66) && ended.stderr.contains("--jinja is not needed"), "{ended:?}");
+    let quiet = support::cachalot(&["serve", "-q", "-m", "no-such-model", "--port", "0", "--jinja", "-tp", "2"]);
+    assert!(quiet.code == Some(66) && !quiet.stderr.contains("not needed"), "{quiet:?}");
+    for (args, says) in [
+        (&["--chat-template", "chatml"][..], "--chat-template is not known here"),
+        (&["--embeddings"], "no embeddings are computed here"),
+        (&["--max-model-len", "4x"], "32768, 32K"),
+    ] {
+        let ended = support::cachalot(&[&["serve", "--port", "0"], args].concat());
+        assert!(ended.code == Some(2) && ended.stderr.contains(says), "{args:?}: {ended:?}");
+    }
+    for (key, says) in [(&b""[..], "CACHALOT_API_KEY: the key is empty"), (b"\xff", "CACHALOT_API_KEY: not UTF-8")] {
+        let mut command = support::program();
+        command.args(["serve", "demo", "--port", "0"]).env("CACHALOT_API_KEY", OsStr::from_bytes(key));
+        let ended = support::run(&mut command);
+        assert!(ended.code == Some(2) && ended.stderr.contains(says), "{ended:?}");
+    }
 }
 
 /// What came from outside cannot write lines of its own, and no key is in it.
