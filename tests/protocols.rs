@@ -111,6 +111,64 @@ fn anthropics_messages() {
     }
 }
 
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// Every answer has the id of its request, in the header where each protocol's clients look for it.
+#[test]
+fn requests_have_ids() {
+    let server = Server::start(&["--api-key", "k"]);
+    let send = |path: &str, more: &[(&str, &str)], body: &Value| {
+        let headers = [&[("content-type", "application/json"), ("x-api-key", "k")], more].concat();
+        server.send("POST", path, &headers, body.to_string().as_bytes())
+    };
+    let fine = json!({ "max_tokens": 1, "messages": messages() });
+    for body in [&fine, &json!({ "max_tokens": 1, "messages": messages(), "stream": true }), &json!({})] {
+        let answer = send("/v1/messages", &[], body);
+        let id = header(&answer, "request-id").unwrap_or_else(|| panic!("{answer:?}"));
+        assert!(id.starts_with("req_") && header(&answer, "x-request-id") == Some(id), "{answer:?}");
+        if answer.status != 200 {
+            assert_eq!((answer.status, &answer.json()["request_id"]), (400, &json!(id)));
+        }
+    }
+    // At the door too.
+    let refused = server.post("/v1/messages", &fine);
+    assert_eq!((refused.status, &refused.json()["request_id"]), (401, &json!(header(&refused, "request-id"))));
+    let chat = send("/v1/chat/completions", &[("x-request-id", "mine-1")], &json!({}));
+    assert_eq!((header(&chat, "x-request-id"), header(&chat, "request-id")), (Some("mine-1"), None));
+    assert_eq!(chat.json()["request_id"], Value::Null);
+    for unfit in ["a b", "\u{e9}", &"x".repeat(200)] {
+        let own = send("/v1/models", &[("x-request-id", unfit)], &json!({}));
+        assert!(header(&own, "x-request-id").unwrap().starts_with("req_"), "{own:?}");
+    }
+}
+
+/// The tokens of a prompt are told where it still waits, and where nothing else is.
+#[test]
+fn a_message_that_waited_tells_its_tokens() {
+    let mut server = Server::start(&["--parallel", "1", "--grace", "0"]);
+    let send = |body: Value| {
+        let mut stream = server.connect();
+        let bytes =
+            request("POST", "/v1/messages", &[("content-type", "application/json")], body.to_string().as_bytes());
+        stream.write_all(&bytes).unwrap();
+        stream
+    };
+    let count = server.post("/v1/messages/count_tokens", &json!({ "messages": messages() })).json();
+    let endless = json!({ "max_tokens": 4000, "messages": messages(), "stream": true, "ignore_eos": true });
+    let _first = send(endless.clone());
+    server.until("cachalot_requests_running", 1.0);
+    let mut second = send(endless);
+    server.until("cachalot_requests_waiting", 1.0);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&server.child), rustix::process::Signal::TERM)
+        .unwrap();
+    let told = read(&mut second);
+    assert_eq!(names(&told), ["message_start", "error"], "{told:?}");
+    assert_eq!(told.events()[0]["message"]["usage"]["input_tokens"], count["input_tokens"]);
+    server.child.wait().unwrap();
+}
+
 #[test]
 fn openais_responses() {
     let server = Server::start(&[]);

@@ -467,7 +467,8 @@ fn requests_are_logged_where_that_is_asked_for() {
     lines.find(|line| line.ends_with(" answers")).unwrap();
     let ask = |path: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
-        let headers = [("authorization", "Bearer secret-kez"), ("content-type", "application/json")];
+        let id = ("x-request-id", "mine-7");
+        let headers = [("authorization", "Bearer secret-kez"), ("content-type", "application/json"), id];
         stream.write_all(&request("GET", path, &headers, b"")).unwrap();
         read(&mut stream)
     };
@@ -479,6 +480,7 @@ fn requests_are_logged_where_that_is_asked_for() {
     child.wait().unwrap();
     let logged = rest.join("\n");
     assert!(logged.contains("GET /health 200 after ") && logged.contains("GET /nowhere 401 after "), "{logged}");
+    assert_eq!(logged.matches(" ms, mine-7").count(), 2, "{logged}");
     assert!(!logged.contains("secret-k") && !logged.contains('\u{1b}') && !logged.contains('\u{202e}'), "{logged}");
 }
 
