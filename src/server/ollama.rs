@@ -288,7 +288,7 @@ impl Wire for Wired {
     }
 
     /// A line that says nothing would be read as something.
-    fn ping(&self) -> String {
+    fn ping(&mut self) -> String {
         String::new()
     }
 }
