@@ -114,13 +114,18 @@ impl Stream {
     }
 
     fn chunk(&self, choices: Value) -> Value {
-        json!({
+        let mut chunk = json!({
             "id": self.head.id,
             "object": "chat.completion.chunk",
             "created": self.head.created,
             "model": self.head.model.name(),
             "choices": choices,
-        })
+        });
+        if self.includes_usage {
+            // The last one has it.
+            chunk["usage"] = Value::Null;
+        }
+        chunk
     }
 
     fn delta(&mut self, index: usize, delta: &Value, reason: Option<&str>) -> String {

@@ -196,7 +196,12 @@ impl Stream {
         if let Some(kept) = self.offsets.get_mut(index) {
             *kept = offset;
         }
-        data(&self.head.object(vec![choice]))
+        let mut chunk = self.head.object(vec![choice]);
+        if self.includes_usage {
+            // The last one has it.
+            chunk["usage"] = Value::Null;
+        }
+        data(&chunk)
     }
 }
 
