@@ -302,10 +302,21 @@ fn ollamas_chat_and_generate() {
     assert!(server.get("/api/version").json()["version"].is_string());
     let shown = whole("/api/show", json!({ "model": "demo" }));
     assert!(shown["capabilities"].as_array().unwrap().contains(&json!("tools")), "{shown}");
-    assert_eq!(whole("/api/generate", json!({ "model": "demo" }))["done_reason"], "load");
+    for (path, body, reason) in [
+        ("/api/generate", json!({ "model": "demo" }), "load"),
+        ("/api/chat", json!({ "messages": [], "keep_alive": "5m" }), "load"),
+        ("/api/generate", json!({ "keep_alive": 0 }), "unload"),
+        ("/api/chat", json!({ "messages": [], "keep_alive": "0s" }), "unload"),
+    ] {
+        assert_eq!(whole(path, body)["done_reason"], reason);
+    }
     for (path, body) in [
         ("/api/generate", json!({ "prompt": "x", "images": ["aGk="] })),
-        ("/api/generate", json!({ "prompt": "x", "context": [1, 2] })),
+        ("/api/chat", json!({ "messages": messages(), "context": [1, 2] })),
+        ("/api/generate", json!({ "prompt": "x", "context": [1, 99_999_999] })),
+        ("/api/generate", json!({ "prompt": "x", "context": [1, 2], "raw": true })),
+        ("/api/generate", json!({ "prompt": "x", "keep_alive": true })),
+        ("/api/generate", json!({ "prompt": "x", "keep_alive": "soon" })),
         ("/api/generate", json!({ "prompt": "x", "template": "{{ .Prompt }}" })),
         ("/api/chat", json!({ "messages": messages(), "options": { "mirostat": 2 } })),
         ("/api/chat", json!({ "messages": messages(), "think": "hard" })),
@@ -315,6 +326,40 @@ fn ollamas_chat_and_generate() {
     }
     let unknown = server.post("/api/chat", &json!({ "model": "llama", "messages": messages() }));
     assert!(unknown.status == 404 && unknown.json()["error"].as_str().unwrap().contains("demo"), "{unknown:?}");
+}
+
+/// A conversation by the tokens that `generate` gave is the one that `chat` has by its messages.
+#[test]
+fn ollamas_context_goes_on() {
+    let server = Server::start(&[]);
+    let post = |path: &str, body: Value| server.post(path, &body).json();
+    let first = json!({ "system": "Be brief.", "prompt": "What is 17 + 25?", "stream": false });
+    let context = post("/api/generate", first)["context"].clone();
+    let message = |role: &str, text: &str| json!({ "role": role, "content": text });
+    let mut history =
+        vec![message("system", "Be brief."), message("user", "What is 17 + 25?"), message("assistant", "42")];
+    history.push(message("user", "And 1 + 1?"));
+    let chat = post("/api/chat", json!({ "messages": history, "stream": false }));
+    let body = json!({ "prompt": "And 1 + 1?", "context": context, "stream": true });
+    let streamed = server.post("/api/generate", &body).body;
+    let values: Vec<Value> = streamed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text: String = values.iter().filter_map(|value| value["response"].as_str()).collect();
+    let last = values.last().unwrap();
+    assert_eq!(
+        (json!(text), &last["prompt_eval_count"]),
+        (chat["message"]["content"].clone(), &chat["prompt_eval_count"])
+    );
+    history.push(message("assistant", &text));
+    history.push(message("user", "x"));
+    let third = json!({ "prompt": "x", "context": last["context"], "stream": false, "options": { "num_predict": 1 } });
+    let prompt = server.post("/apply-template", &json!({ "messages": history })).json();
+    let n = server.post("/tokenize", &json!({ "content": prompt["prompt"] })).json()["count"].clone();
+    assert_eq!(post("/api/generate", third)["prompt_eval_count"], n);
+    let raw =
+        post("/api/generate", json!({ "prompt": "x", "raw": true, "stream": false, "options": { "num_predict": 1 } }));
+    assert_eq!(raw["context"], Value::Null);
+    let thinking = server.post("/api/generate", &json!({ "prompt": "x", "think": true }));
+    assert!(thinking.status == 400 && thinking.body.contains("does not support thinking"), "{thinking:?}");
 }
 
 #[test]

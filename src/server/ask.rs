@@ -37,6 +37,11 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone)]
 pub(super) enum Asked {
     Chat(Chat),
+    /// A conversation behind tokens of an earlier one.
+    Later {
+        before: Vec<u32>,
+        chat: Chat,
+    },
     /// To be gone on with as it stands.
     Text(String),
     Tokens(Vec<u32>),

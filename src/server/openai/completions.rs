@@ -81,7 +81,7 @@ fn read(fields: &Fields, model: &Model) -> Result<(Vec<Ask>, Vec<String>), Fault
     let text = |prompt: &Asked| match prompt {
         Asked::Text(text) => text.clone(),
         Asked::Tokens(ids) => model.engine.tokenizer().decode(ids, ControlTokens::Hidden).unwrap_or_default(),
-        Asked::Chat(_) | Asked::Between { .. } => String::new(),
+        Asked::Chat(_) | Asked::Later { .. } | Asked::Between { .. } => String::new(),
     };
     let echoes = prompts.iter().map(|prompt| if echo { text(prompt) } else { String::new() }).collect();
     let asks = prompts.into_iter().map(|prompt| Ask { prompt, ..one.clone() }).collect();
