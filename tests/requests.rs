@@ -283,6 +283,30 @@ fn prompts_are_what_clients_mean() {
     assert_eq!(prompt([result("c2", "second"), result("c1", "first")]), in_order);
 }
 
+/// llama.cpp's server adds nothing to a text that it is not asked to add; vLLM's begins it. Both read control tokens.
+#[test]
+fn texts_become_tokens_as_each_server_has_it() {
+    let server = Server::start(&[]);
+    let tokens = |body: Value| server.post("/tokenize", &body).json()["tokens"].clone();
+    let bare = tokens(json!({ "content": "Hello" }));
+    let begun = tokens(json!({ "content": "Hello", "add_special": true }));
+    let begin = begun[0].as_u64().unwrap();
+    assert_eq!(begun, Value::from_iter([&[json!(begin)], &bare.as_array().unwrap()[..]].concat()));
+    assert_eq!(tokens(json!({ "prompt": "Hello" })), begun);
+    assert_eq!(tokens(json!({ "prompt": "Hello", "add_special_tokens": false })), bare);
+    let marker = "<｜User｜>";
+    assert_eq!(tokens(json!({ "content": marker })).as_array().unwrap().len(), 1);
+    assert!(tokens(json!({ "content": marker, "parse_special": false })).as_array().unwrap().len() > 1);
+    assert_eq!(
+        server.post("/detokenize", &json!({ "tokens": tokens(json!({ "content": marker })) })).json()["content"],
+        marker
+    );
+    let spelled = server.post("/tokenize", &json!({ "prompt": "Hello", "return_token_strs": true })).json();
+    let text: String =
+        spelled["token_strs"].as_array().unwrap()[1..].iter().map(|text| text.as_str().unwrap()).collect();
+    assert_eq!(text, "Hello");
+}
+
 #[test]
 fn the_token_that_was_picked_is_among_the_likeliest() {
     let server = Server::start(&[]);

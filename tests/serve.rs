@@ -246,10 +246,6 @@ fn text_becomes_tokens_and_comes_back() {
     let ids: Vec<&Value> = value["tokens"].as_array().unwrap().iter().map(|token| &token["id"]).collect();
     let back = server.post("/detokenize", &json!({ "tokens": ids })).json();
     assert_eq!(back["content"], "Hello <｜User｜> é");
-    // As a control token it is one, and text never becomes it unless that is asked for.
-    let special = server.post("/tokenize", &json!({ "content": "<｜User｜>", "parse_special": true })).json();
-    assert_eq!(special["count"], 1);
-    assert!(server.post("/tokenize", &json!({ "content": "<｜User｜>" })).json()["count"].as_u64().unwrap() > 1);
     let prompt = server.post("/apply-template", &question("Hi")).json()["prompt"].as_str().unwrap().to_owned();
     assert!(prompt.contains("<｜User｜>Hi<｜Assistant｜>"), "{prompt}");
     let (status, _, error) = fault(&server.post("/detokenize", &json!({ "tokens": [1, 99_999_999] })));
