@@ -102,11 +102,15 @@ fn anthropics_messages() {
         ),
         (json!({ "max_tokens": 5, "messages": messages(), "mcp_servers": [{}] }), 400, "invalid_request_error"),
         (json!({ "max_tokens": 5, "messages": [{ "role": "user" }] }), 400, "invalid_request_error"),
+        (json!({ "max_tokens": 5, "messages": messages(), "stop_sequences": "x" }), 400, "invalid_request_error"),
+        (json!({ "max_tokens": 5, "messages": messages(), "tools": [{ "name": "f" }] }), 400, "invalid_request_error"),
+        (json!({ "max_tokens": 5, "messages": messages(), "metadata": "x" }), 400, "invalid_request_error"),
     ] {
         let response = server.post("/v1/messages", &body);
         assert_eq!(
             (response.status, &response.json()["type"], &response.json()["error"]["type"]),
-            (status, &json!("error"), &json!(kind))
+            (status, &json!("error"), &json!(kind)),
+            "{body}"
         );
     }
 }

@@ -17,13 +17,15 @@ use crate::engine::Usage;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 pub(super) async fn answer(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, Fault> {
     let model = app.model()?;
     model.check_name(&fields)?;
     fields.need::<u32>("max_tokens")?;
+    fields.get::<Vec<String>>("stop_sequences")?;
+    fields.object("metadata")?.get::<String>("user_id")?;
     refuse(&fields, &unsupported::ANTHROPIC)?;
     let ask = Ask {
         prompt: Asked::Chat(chat(&fields, &model)?),
@@ -99,7 +101,7 @@ fn tools(fields: &Fields) -> Result<Vec<Tool>, Fault> {
         let function = json!({
             "name": tool.need::<String>("name")?,
             "description": tool.get::<String>("description")?.unwrap_or_default(),
-            "parameters": tool.get::<Value>("input_schema")?.unwrap_or_else(|| json!({ "type": "object" })),
+            "parameters": tool.need::<Map<String, Value>>("input_schema")?,
         });
         super::fields::read(&function, &tool.path("input_schema"))
     };
@@ -288,8 +290,8 @@ impl Wire for Stream {
 
     fn said(&mut self, _: usize, said: Said) -> String {
         let start = match &said {
-            Said::Prompt(progress) => self.start(progress.total, progress.cached),
-            _ => self.start(0, 0),
+            Said::Prompt(progress) => self.start(progress.cached),
+            _ => self.start(0),
         };
         let text = match said {
             Said::Prompt(_) => self.ping(),
