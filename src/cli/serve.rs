@@ -2,7 +2,7 @@
 
 use super::interrupt;
 use super::model::{ModelOptions, remarks};
-use super::output::message;
+use super::output::{message, remark};
 use super::sampling::SamplingOptions;
 use super::size::{at_least_one, bytes};
 use crate::asking;
@@ -112,6 +112,9 @@ Examples:
 
 const KEY_VARIABLE: &str = "CACHALOT_API_KEY";
 
+const TAKEN: &str = "another server of this user has the same model: `run`, `fim` and `chat` have their answers there, \
+     and here once it ends";
+
 const MAX_CONNECTIONS: usize = 8192;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -195,8 +198,10 @@ fn key_of_environment() -> Result<Vec<String>, BadInput> {
 /// Lets `run`, `fim` and `chat` of this user have their answers here. Without that they open the model themselves.
 fn host(args: &Args, engine: &Arc<Engine>) -> Option<Hosting> {
     let hosting = Hosting::start(engine, log(args));
-    if let (Err(error), false) = (&hosting, args.quiet) {
-        message(&format!("`run`, `fim` and `chat` will not have their answers here: {error}"));
+    match &hosting {
+        Err(error) => remark(&format!("`run`, `fim` and `chat` will not have their answers here: {error}")),
+        Ok(hosting) if hosting.is_waiting() => remark(TAKEN),
+        Ok(_) => {}
     }
     hosting.ok()
 }
