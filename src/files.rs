@@ -149,18 +149,41 @@ impl Lock {
     /// `None` while somebody else has it.
     pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
         loop {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            let file = Lock::open(path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // Whoever had it before may have removed the file since it was opened.
-            let is_same = |other: fs::Metadata| file.metadata().is_ok_and(|own| own.ino() == other.ino());
-            if fs::metadata(path).is_ok_and(is_same) {
-                return Ok(Some(Lock { path: path.to_owned(), _file: file }));
+            if let Some(lock) = Lock::held(path, file) {
+                return Ok(Some(lock));
             }
         }
+    }
+
+    /// Waits until nobody else has it.
+    pub(crate) fn wait(path: &Path) -> io::Result<Lock> {
+        loop {
+            let file = Lock::open(path)?;
+            match file.lock() {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Err(_) => continue,
+                Ok(()) => {}
+            }
+            if let Some(lock) = Lock::held(path, file) {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+    }
+
+    /// Whoever had it before may have removed the file since it was opened.
+    fn held(path: &Path, file: File) -> Option<Lock> {
+        let is_same = |other: fs::Metadata| file.metadata().is_ok_and(|own| own.ino() == other.ino());
+        fs::metadata(path).is_ok_and(is_same).then(|| Lock { path: path.to_owned(), _file: file })
     }
 }
 

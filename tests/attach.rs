@@ -33,7 +33,8 @@ fn answers_are_the_same_and_so_are_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = start(folder.path());
     let sockets = || std::fs::read_dir(folder.path().join("cachalot")).map_or(0, Iterator::count);
-    assert_eq!(sockets(), 1);
+    // One, and its lock.
+    assert_eq!(sockets(), 2);
     let long = "word ".repeat(9000);
     for (args, code) in [
         (&["run", "-v", "-p", "What is 17 + 25?"][..], 0),
@@ -58,21 +59,22 @@ fn answers_are_the_same_and_so_are_exit_codes() {
         let ended = run(folder.path(), &[&["run", "-v", "-p", "What is 17 + 25?"], args].concat());
         assert!(ended.code == Some(0) && !ended.stderr.contains(ATTACHED), "{args:?}: {ended:?}");
     }
-    // A second server leaves the first one's socket alone, and the first takes it along.
+    // A second server leaves the first one's socket alone until that ends.
     let mut second = support::program();
-    second.env("XDG_RUNTIME_DIR", folder.path()).args(["serve", "demo", "--port", "0"]).stderr(Stdio::piped());
+    second.env("XDG_RUNTIME_DIR", folder.path()).args(["serve", "demo", "-v", "--port", "0"]).stderr(Stdio::piped());
     let mut second = second.spawn().unwrap();
-    let said: Vec<String> = BufReader::new(second.stderr.take().unwrap())
-        .lines()
-        .map(|line| line.unwrap())
-        .take_while(|line| !line.ends_with(" answers"))
-        .collect();
+    let mut lines = BufReader::new(second.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    let said: Vec<String> = lines.by_ref().take_while(|line| !line.ends_with(" answers")).collect();
     assert!(said.iter().any(|line| line.contains("another server of this user has the same model")), "{said:?}");
-    signal(&second, rustix::process::Signal::TERM);
-    second.wait().unwrap();
-    assert!(run(folder.path(), &["run", "-v", "-p", "Hi"]).stderr.contains(ATTACHED));
+    let is_attached = || run(folder.path(), &["run", "-v", "-p", "Hi"]).stderr.contains(ATTACHED);
+    assert!(is_attached());
     signal(&server.child, rustix::process::Signal::TERM);
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    // The second takes its place.
+    assert!(lines.any(|line| line.contains("from now on")), "{said:?}");
+    assert!(is_attached());
+    signal(&second, rustix::process::Signal::TERM);
+    assert_eq!(second.wait().unwrap().code(), Some(0));
     assert_eq!(sockets(), 0);
     let ended = run(folder.path(), &["run", "-p", "What is 17 + 25?"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "42\n"));

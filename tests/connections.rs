@@ -35,8 +35,9 @@ fn who_keeps_the_server_waiting_is_let_go() {
         stream.write_all(begun.as_bytes()).unwrap();
         read(&mut stream)
     };
-    until_closed("");
-    until_closed("GET /health HTTP/1.1\r\nhost: loc");
+    // Who has not begun is told nothing.
+    assert_eq!(until_closed("").status, 0);
+    assert_eq!(until_closed("GET /health HTTP/1.1\r\nhost: loc").status, 408);
     let cut = until_closed(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
          content-length: 100\r\nconnection: close\r\n\r\n{",

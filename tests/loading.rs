@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use support::parity::unpack_model;
-use support::{cachalot, program};
+use support::{Ended, cachalot, program};
 
 const QUESTION: [&str; 4] = ["-p", "What is 17 + 25?", "-c", "512"];
 
@@ -161,7 +161,7 @@ fn weights_without_room_are_not_copied() {
     assert!(ended.stderr.contains("without --no-mmap") && ended.stderr.contains("cachalot plan"), "{}", ended.stderr);
 }
 
-/// GPUs that are asked for and not there are an error that says why; otherwise nothing needs them.
+/// GPUs that something is to lie on and that are not there are an error that says why; otherwise nothing needs them.
 #[test]
 fn without_a_gpu_the_cpu_computes_unless_one_is_asked_for() {
     let run = |flags: &[&str]| {
@@ -175,10 +175,20 @@ fn without_a_gpu_the_cpu_computes_unless_one_is_asked_for() {
         let ended = run(flags);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "42\n"), "{flags:?}: {}", ended.stderr);
     }
-    for flags in [&["--gpu-layers", "5"], &["--vram", "20G"], &["--pin", "blk.*=gpu0"]] {
+    let says_why = |ended: &Ended| {
+        ["without CUDA", "no NVIDIA driver", "finds no GPU"].iter().any(|why| ended.stderr.contains(why))
+    };
+    for flags in [&["--vram", "20G"], &["--pin", "blk.*=gpu0"]] {
         let ended = run(flags);
-        let says_why =
-            ["without CUDA", "no NVIDIA driver", "finds no GPU"].iter().any(|why| ended.stderr.contains(why));
-        assert!(ended.code == Some(1) && ended.stdout.is_empty() && says_why, "{flags:?}: {}", ended.stderr);
+        assert!(ended.code == Some(1) && ended.stdout.is_empty() && says_why(&ended), "{flags:?}: {}", ended.stderr);
     }
+    // A number of layers is as many as can be.
+    for flags in [&["--gpu-layers", "99"][..], &["-ngl", "99"], &["-ngl", "all", "-cmoe"], &["--n-gpu-layers", "-1"]] {
+        let ended = run(flags);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "42\n"), "{flags:?}: {}", ended.stderr);
+        let said = ended.stderr.matches("the CPU computes alone").count();
+        assert!(said == 1 && says_why(&ended), "{flags:?}: {}", ended.stderr);
+    }
+    assert_eq!(run(&["-ngl", "99", "-q"]).stderr, "");
+    assert_eq!(run(&["--n-cpu-moe", "3", "--pin", "head=ram"]).stderr, "");
 }

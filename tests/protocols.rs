@@ -102,13 +102,75 @@ fn anthropics_messages() {
         ),
         (json!({ "max_tokens": 5, "messages": messages(), "mcp_servers": [{}] }), 400, "invalid_request_error"),
         (json!({ "max_tokens": 5, "messages": [{ "role": "user" }] }), 400, "invalid_request_error"),
+        (json!({ "max_tokens": 5, "messages": messages(), "stop_sequences": "x" }), 400, "invalid_request_error"),
+        (json!({ "max_tokens": 5, "messages": messages(), "tools": [{ "name": "f" }] }), 400, "invalid_request_error"),
+        (json!({ "max_tokens": 5, "messages": messages(), "metadata": "x" }), 400, "invalid_request_error"),
     ] {
         let response = server.post("/v1/messages", &body);
         assert_eq!(
             (response.status, &response.json()["type"], &response.json()["error"]["type"]),
-            (status, &json!("error"), &json!(kind))
+            (status, &json!("error"), &json!(kind)),
+            "{body}"
         );
     }
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// Every answer has the id of its request, in the header where each protocol's clients look for it.
+#[test]
+fn requests_have_ids() {
+    let server = Server::start(&["--api-key", "k"]);
+    let send = |path: &str, more: &[(&str, &str)], body: &Value| {
+        let headers = [&[("content-type", "application/json"), ("x-api-key", "k")], more].concat();
+        server.send("POST", path, &headers, body.to_string().as_bytes())
+    };
+    let fine = json!({ "max_tokens": 1, "messages": messages() });
+    for body in [&fine, &json!({ "max_tokens": 1, "messages": messages(), "stream": true }), &json!({})] {
+        let answer = send("/v1/messages", &[], body);
+        let id = header(&answer, "request-id").unwrap_or_else(|| panic!("{answer:?}"));
+        assert!(id.starts_with("req_") && header(&answer, "x-request-id") == Some(id), "{answer:?}");
+        if answer.status != 200 {
+            assert_eq!((answer.status, &answer.json()["request_id"]), (400, &json!(id)));
+        }
+    }
+    // At the door too.
+    let refused = server.post("/v1/messages", &fine);
+    assert_eq!((refused.status, &refused.json()["request_id"]), (401, &json!(header(&refused, "request-id"))));
+    let chat = send("/v1/chat/completions", &[("x-request-id", "mine-1")], &json!({}));
+    assert_eq!((header(&chat, "x-request-id"), header(&chat, "request-id")), (Some("mine-1"), None));
+    assert_eq!(chat.json()["request_id"], Value::Null);
+    for unfit in ["a b", "\u{e9}", &"x".repeat(200)] {
+        let own = send("/v1/models", &[("x-request-id", unfit)], &json!({}));
+        assert!(header(&own, "x-request-id").unwrap().starts_with("req_"), "{own:?}");
+    }
+}
+
+/// The tokens of a prompt are told where it still waits, and where nothing else is.
+#[test]
+fn a_message_that_waited_tells_its_tokens() {
+    let mut server = Server::start(&["--parallel", "1", "--grace", "0"]);
+    let send = |body: Value| {
+        let mut stream = server.connect();
+        let bytes =
+            request("POST", "/v1/messages", &[("content-type", "application/json")], body.to_string().as_bytes());
+        stream.write_all(&bytes).unwrap();
+        stream
+    };
+    let count = server.post("/v1/messages/count_tokens", &json!({ "messages": messages() })).json();
+    let endless = json!({ "max_tokens": 4000, "messages": messages(), "stream": true, "ignore_eos": true });
+    let _first = send(endless.clone());
+    server.until("cachalot_requests_running", 1.0);
+    let mut second = send(endless);
+    server.until("cachalot_requests_waiting", 1.0);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&server.child), rustix::process::Signal::TERM)
+        .unwrap();
+    let told = read(&mut second);
+    assert_eq!(names(&told), ["message_start", "error"], "{told:?}");
+    assert_eq!(told.events()[0]["message"]["usage"]["input_tokens"], count["input_tokens"]);
+    server.child.wait().unwrap();
 }
 
 #[test]
@@ -244,10 +306,21 @@ fn ollamas_chat_and_generate() {
     assert!(server.get("/api/version").json()["version"].is_string());
     let shown = whole("/api/show", json!({ "model": "demo" }));
     assert!(shown["capabilities"].as_array().unwrap().contains(&json!("tools")), "{shown}");
-    assert_eq!(whole("/api/generate", json!({ "model": "demo" }))["done_reason"], "load");
+    for (path, body, reason) in [
+        ("/api/generate", json!({ "model": "demo" }), "load"),
+        ("/api/chat", json!({ "messages": [], "keep_alive": "5m" }), "load"),
+        ("/api/generate", json!({ "keep_alive": 0 }), "unload"),
+        ("/api/chat", json!({ "messages": [], "keep_alive": "0s" }), "unload"),
+    ] {
+        assert_eq!(whole(path, body)["done_reason"], reason);
+    }
     for (path, body) in [
         ("/api/generate", json!({ "prompt": "x", "images": ["aGk="] })),
-        ("/api/generate", json!({ "prompt": "x", "context": [1, 2] })),
+        ("/api/chat", json!({ "messages": messages(), "context": [1, 2] })),
+        ("/api/generate", json!({ "prompt": "x", "context": [1, 99_999_999] })),
+        ("/api/generate", json!({ "prompt": "x", "context": [1, 2], "raw": true })),
+        ("/api/generate", json!({ "prompt": "x", "keep_alive": true })),
+        ("/api/generate", json!({ "prompt": "x", "keep_alive": "soon" })),
         ("/api/generate", json!({ "prompt": "x", "template": "{{ .Prompt }}" })),
         ("/api/chat", json!({ "messages": messages(), "options": { "mirostat": 2 } })),
         ("/api/chat", json!({ "messages": messages(), "think": "hard" })),
@@ -257,6 +330,40 @@ fn ollamas_chat_and_generate() {
     }
     let unknown = server.post("/api/chat", &json!({ "model": "llama", "messages": messages() }));
     assert!(unknown.status == 404 && unknown.json()["error"].as_str().unwrap().contains("demo"), "{unknown:?}");
+}
+
+/// A conversation by the tokens that `generate` gave is the one that `chat` has by its messages.
+#[test]
+fn ollamas_context_goes_on() {
+    let server = Server::start(&[]);
+    let post = |path: &str, body: Value| server.post(path, &body).json();
+    let first = json!({ "system": "Be brief.", "prompt": "What is 17 + 25?", "stream": false });
+    let context = post("/api/generate", first)["context"].clone();
+    let message = |role: &str, text: &str| json!({ "role": role, "content": text });
+    let mut history =
+        vec![message("system", "Be brief."), message("user", "What is 17 + 25?"), message("assistant", "42")];
+    history.push(message("user", "And 1 + 1?"));
+    let chat = post("/api/chat", json!({ "messages": history, "stream": false }));
+    let body = json!({ "prompt": "And 1 + 1?", "context": context, "stream": true });
+    let streamed = server.post("/api/generate", &body).body;
+    let values: Vec<Value> = streamed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text: String = values.iter().filter_map(|value| value["response"].as_str()).collect();
+    let last = values.last().unwrap();
+    assert_eq!(
+        (json!(text), &last["prompt_eval_count"]),
+        (chat["message"]["content"].clone(), &chat["prompt_eval_count"])
+    );
+    history.push(message("assistant", &text));
+    history.push(message("user", "x"));
+    let third = json!({ "prompt": "x", "context": last["context"], "stream": false, "options": { "num_predict": 1 } });
+    let prompt = server.post("/apply-template", &json!({ "messages": history })).json();
+    let n = server.post("/tokenize", &json!({ "content": prompt["prompt"] })).json()["count"].clone();
+    assert_eq!(post("/api/generate", third)["prompt_eval_count"], n);
+    let raw =
+        post("/api/generate", json!({ "prompt": "x", "raw": true, "stream": false, "options": { "num_predict": 1 } }));
+    assert_eq!(raw["context"], Value::Null);
+    let thinking = server.post("/api/generate", &json!({ "prompt": "x", "think": true }));
+    assert!(thinking.status == 400 && thinking.body.contains("does not support thinking"), "{thinking:?}");
 }
 
 #[test]

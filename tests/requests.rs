@@ -163,6 +163,78 @@ fn what_contradicts_itself_is_refused() {
     assert_eq!(server.post("/tokenize", &json!({ "content": "" })).json()["count"], 0);
 }
 
+/// What belongs to another field that is not there, or says something else than one that is.
+#[test]
+fn fields_that_need_each_other_are_refused_alone() {
+    let server = Server::start(&[]);
+    let usage = json!({ "include_usage": true });
+    assert_refused(
+        &server,
+        CHAT,
+        [
+            (question(json!({ "top_logprobs": 2 })), "top_logprobs", "'logprobs': true"),
+            (question(json!({ "stream_options": usage })), "stream_options", "'stream': true"),
+            (question(json!({ "max_tokens": 5, "max_completion_tokens": 6 })), "max_tokens", "'max_completion_tokens'"),
+            (question(json!({ "max_tokens": 5, "n_predict": 6 })), "n_predict", "'max_tokens'"),
+        ],
+    );
+    assert_refused(
+        &server,
+        "/v1/completions",
+        [
+            (json!({ "prompt": "x", "top_logprobs": 2 }), "top_logprobs", "'logprobs'"),
+            (json!({ "prompt": "x", "stream_options": usage }), "stream_options", "'stream': true"),
+        ],
+    );
+    assert_refused(
+        &server,
+        "/v1/responses",
+        [(json!({ "input": "x", "stream_options": {} }), "stream_options", "'stream': true")],
+    );
+    let fine = json!({
+        "max_tokens": 5, "max_completion_tokens": 5, "top_logprobs": 2, "logprobs": true, "stream": false,
+        "stream_options": null, "user": "u", "metadata": { "a": "b" }, "presence_penalty": 2.5,
+    });
+    assert_eq!(server.post(CHAT, &question(fine)).status, 200);
+}
+
+/// Where usage is asked for, every chunk has it, and the last one says it.
+#[test]
+fn chunks_have_usage_where_it_is_asked_for() {
+    let server = Server::start(&[]);
+    for (path, body) in [(CHAT, question(json!({}))), ("/v1/completions", json!({ "prompt": "x" }))] {
+        for is_asked in [true, false] {
+            let mut body = body.clone();
+            (body["stream"], body["max_tokens"]) = (true.into(), 2.into());
+            if is_asked {
+                body["stream_options"] = json!({ "include_usage": true });
+            }
+            let events = server.post(path, &body).events();
+            let (last, before) = events.split_last().unwrap();
+            let expected = is_asked.then_some(&Value::Null);
+            assert!(before.iter().all(|event| event.get("usage") == expected), "{path}: {events:?}");
+            assert_eq!(last["usage"].is_object(), is_asked, "{path}: {last}");
+        }
+    }
+}
+
+/// llama.cpp's pairs of biases have no bounds; OpenAI's object has.
+#[test]
+fn biases_are_bounded_as_each_protocol_has_them() {
+    let server = Server::start(&[]);
+    assert_refused(
+        &server,
+        CHAT,
+        [
+            (question(json!({ "logit_bias": { "5": 100.5 } })), "logit_bias", "-100 to 100"),
+            (question(json!({ "logit_bias": { "5": -101 } })), "logit_bias", "-100 to 100"),
+        ],
+    );
+    for fine in [json!({ "5": -100 }), json!({ "5": false }), json!([[5, -500]])] {
+        assert_eq!(server.post(CHAT, &question(json!({ "logit_bias": fine, "max_tokens": 1 }))).status, 200);
+    }
+}
+
 #[test]
 fn a_wrong_value_is_refused_in_its_clients_words() {
     let server = Server::start(&[]);
@@ -178,6 +250,9 @@ fn a_wrong_value_is_refused_in_its_clients_words() {
             (question(json!({ "stop": 5 })), "stop", "a text or an array of texts"),
             (question(json!({ "logit_bias": { "99999999": 1 } })), "logit_bias", "no token"),
             (json!({ "messages": [5] }), "messages[0]", "an object"),
+            (question(json!({ "user": 5 })), "user", "a text, not 5"),
+            (question(json!({ "metadata": "x" })), "metadata", "an object"),
+            (json!({ "messages": [{ "role": "user", "content": "x", "name": 5 }] }), "messages[0].name", "a text"),
             (json!({ "messages": [{ "role": "user", "content": 5 }] }), "messages[0].content", "a text, or an array"),
             (
                 json!({ "messages": [{ "role": "assistant", "tool_calls": [{ "function": 5 }] }] }),
@@ -192,6 +267,8 @@ fn a_wrong_value_is_refused_in_its_clients_words() {
         [
             (json!({ "input": [] }), "input", "empty"),
             (json!({ "input": "x", "metadata": 5 }), "metadata", "an object, not 5"),
+            (json!({ "input": "x", "include": "x" }), "include", "an array"),
+            (json!({ "input": "x", "user": [] }), "user", "a text"),
             (json!({ "input": "x", "include": ["message.output_text.logprobs"] }), "include", "not supported"),
         ],
     );
@@ -281,6 +358,30 @@ fn prompts_are_what_clients_mean() {
     let in_order = prompt([result("c1", "first"), result("c2", "second")]);
     assert!(in_order.find("first").unwrap() < in_order.find("second").unwrap());
     assert_eq!(prompt([result("c2", "second"), result("c1", "first")]), in_order);
+}
+
+/// llama.cpp's server adds nothing to a text that it is not asked to add; vLLM's begins it. Both read control tokens.
+#[test]
+fn texts_become_tokens_as_each_server_has_it() {
+    let server = Server::start(&[]);
+    let tokens = |body: Value| server.post("/tokenize", &body).json()["tokens"].clone();
+    let bare = tokens(json!({ "content": "Hello" }));
+    let begun = tokens(json!({ "content": "Hello", "add_special": true }));
+    let begin = begun[0].as_u64().unwrap();
+    assert_eq!(begun, Value::from_iter([&[json!(begin)], &bare.as_array().unwrap()[..]].concat()));
+    assert_eq!(tokens(json!({ "prompt": "Hello" })), begun);
+    assert_eq!(tokens(json!({ "prompt": "Hello", "add_special_tokens": false })), bare);
+    let marker = "<｜User｜>";
+    assert_eq!(tokens(json!({ "content": marker })).as_array().unwrap().len(), 1);
+    assert!(tokens(json!({ "content": marker, "parse_special": false })).as_array().unwrap().len() > 1);
+    assert_eq!(
+        server.post("/detokenize", &json!({ "tokens": tokens(json!({ "content": marker })) })).json()["content"],
+        marker
+    );
+    let spelled = server.post("/tokenize", &json!({ "prompt": "Hello", "return_token_strs": true })).json();
+    let text: String =
+        spelled["token_strs"].as_array().unwrap()[1..].iter().map(|text| text.as_str().unwrap()).collect();
+    assert_eq!(text, "Hello");
 }
 
 #[test]

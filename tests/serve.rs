@@ -5,8 +5,10 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Stdio};
 use support::server::{Response, Server, read, request};
 
@@ -244,10 +246,6 @@ fn text_becomes_tokens_and_comes_back() {
     let ids: Vec<&Value> = value["tokens"].as_array().unwrap().iter().map(|token| &token["id"]).collect();
     let back = server.post("/detokenize", &json!({ "tokens": ids })).json();
     assert_eq!(back["content"], "Hello <｜User｜> é");
-    // As a control token it is one, and text never becomes it unless that is asked for.
-    let special = server.post("/tokenize", &json!({ "content": "<｜User｜>", "parse_special": true })).json();
-    assert_eq!(special["count"], 1);
-    assert!(server.post("/tokenize", &json!({ "content": "<｜User｜>" })).json()["count"].as_u64().unwrap() > 1);
     let prompt = server.post("/apply-template", &question("Hi")).json()["prompt"].as_str().unwrap().to_owned();
     assert!(prompt.contains("<｜User｜>Hi<｜Assistant｜>"), "{prompt}");
     let (status, _, error) = fault(&server.post("/detokenize", &json!({ "tokens": [1, 99_999_999] })));
@@ -436,6 +434,22 @@ fn it_does_not_start_where_it_must_not() {
     let llama = ["--ctx-size", "64", "--n-gpu-layers", "99", "--jinja", "--flash-attn", "on", "--batch-size", "64"];
     let ended = support::cachalot(&[&["serve", "-m", "no-such-model", "--port", "0"][..], &llama].concat());
     assert!(ended.code == Some(66) && ended.stderr.contains("--jinja is not needed"), "{ended:?}");
+    let quiet = support::cachalot(&["serve", "-q", "-m", "no-such-model", "--port", "0", "--jinja", "-tp", "2"]);
+    assert!(quiet.code == Some(66) && !quiet.stderr.contains("not needed"), "{quiet:?}");
+    for (args, says) in [
+        (&["--chat-template", "chatml"][..], "--chat-template is not known here"),
+        (&["--embeddings"], "no embeddings are computed here"),
+        (&["--max-model-len", "4x"], "32768, 32K"),
+    ] {
+        let ended = support::cachalot(&[&["serve", "--port", "0"], args].concat());
+        assert!(ended.code == Some(2) && ended.stderr.contains(says), "{args:?}: {ended:?}");
+    }
+    for (key, says) in [(&b""[..], "CACHALOT_API_KEY: the key is empty"), (b"\xff", "CACHALOT_API_KEY: not UTF-8")] {
+        let mut command = support::program();
+        command.args(["serve", "demo", "--port", "0"]).env("CACHALOT_API_KEY", OsStr::from_bytes(key));
+        let ended = support::run(&mut command);
+        assert!(ended.code == Some(2) && ended.stderr.contains(says), "{ended:?}");
+    }
 }
 
 /// What came from outside cannot write lines of its own, and no key is in it.
@@ -449,7 +463,8 @@ fn requests_are_logged_where_that_is_asked_for() {
     lines.find(|line| line.ends_with(" answers")).unwrap();
     let ask = |path: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
-        let headers = [("authorization", "Bearer secret-kez"), ("content-type", "application/json")];
+        let id = ("x-request-id", "mine-7");
+        let headers = [("authorization", "Bearer secret-kez"), ("content-type", "application/json"), id];
         stream.write_all(&request("GET", path, &headers, b"")).unwrap();
         read(&mut stream)
     };
@@ -461,6 +476,7 @@ fn requests_are_logged_where_that_is_asked_for() {
     child.wait().unwrap();
     let logged = rest.join("\n");
     assert!(logged.contains("GET /health 200 after ") && logged.contains("GET /nowhere 401 after "), "{logged}");
+    assert_eq!(logged.matches(" ms, mine-7").count(), 2, "{logged}");
     assert!(!logged.contains("secret-k") && !logged.contains('\u{1b}') && !logged.contains('\u{202e}'), "{logged}");
 }
 

@@ -1,6 +1,6 @@
 //! The options that say what of a model goes to GPUs, and the plan that is made of them.
 
-use super::output::message;
+use super::output::remark;
 use super::size;
 use crate::engine::{NoPlan, Planned, Planner, Streams, Wanted};
 use crate::experts::Isa;
@@ -9,12 +9,19 @@ use crate::machine::{Figures, NoGpus, Use, usable};
 use crate::model::{Outline, Role};
 use crate::placement::{Device, Pin, Pinned, place, sent, streams_from};
 use std::str::FromStr;
+use std::sync::Once;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct GpuOptions {
-    /// Layers, the last ones, of which GPUs may hold something; 0 is the CPU alone [default: all]
-    #[arg(long, value_name = "N", alias = "n-gpu-layers")]
+    /// Layers, the last ones, of which GPUs may hold something, if there are any; 0 is the CPU alone [default: all]
+    #[arg(long, value_name = "N", alias = "n-gpu-layers", value_parser = layers)]
     gpu_layers: Option<usize>,
+    /// Layers, the first ones, whose routed experts stay in RAM
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    n_cpu_moe: Option<usize>,
+    /// Keep all routed experts in RAM
+    #[arg(long, hide_short_help = true)]
+    cpu_moe: bool,
     /// Memory that may be used of each GPU: 24G,24G [default: what is free]
     #[arg(long, value_name = "SIZE,…", value_delimiter = ',', value_parser = size::bytes)]
     vram: Vec<u64>,
@@ -42,6 +49,15 @@ impl FromStr for Send {
             "auto" => Ok(Send::Auto),
             text => text.parse().map(Send::Number).map_err(|_| format!("'{text}' is neither a number nor auto")),
         }
+    }
+}
+
+/// A number of layers; llama.cpp has words for all of them, and negative numbers.
+fn layers(text: &str) -> Result<usize, String> {
+    match text {
+        "all" | "auto" => Ok(usize::MAX),
+        text if text.parse::<i64>().is_ok_and(|n| n < 0) => Ok(usize::MAX),
+        text => text.parse().map_err(|_| format!("'{text}' is neither a number of layers nor all")),
     }
 }
 
@@ -78,16 +94,18 @@ impl GpuOptions {
     }
 
     fn place(&self, outline: &Outline, wanted: Wanted) -> Result<Option<Planned>, NoPlan> {
-        let is_asked = self.gpu_layers.is_some() || !self.vram.is_empty() || !self.pin.is_empty();
+        let is_asked = self.gpu_layers.is_some() || self.needs_gpus();
         if self.gpu_layers == Some(0) || (!is_asked && outline.n_bytes() < SMALL) {
             return Ok(None);
         }
         let cards = match usable() {
             Ok(cards) => cards,
-            Err(error) if is_asked => return Err(error.into()),
-            Err(NoGpus::NotBuilt | NoGpus::NoDriver | NoGpus::None) => return Ok(None),
+            Err(error) if self.needs_gpus() => return Err(error.into()),
             Err(error) => {
-                message(&format!("the CPU computes alone: {error}"));
+                let is_expected = matches!(error, NoGpus::NotBuilt | NoGpus::NoDriver | NoGpus::None);
+                if self.gpu_layers.is_some() || !is_expected {
+                    self.warn(&error);
+                }
                 return Ok(None);
             }
         };
@@ -120,11 +138,25 @@ impl GpuOptions {
         Ok(Some(Planned { placement, streams, sent, n_batch }))
     }
 
-    /// Layers before the last so many stay in RAM, unless something else is said of them.
+    /// Whether something is to lie on a GPU, and not just as much as can.
+    fn needs_gpus(&self) -> bool {
+        !self.vram.is_empty() || self.pin.iter().any(|pin| matches!(pin.device, Device::Gpu(_)))
+    }
+
+    /// Says once why nothing goes to GPUs, however many models are opened.
+    fn warn(&self, error: &NoGpus) {
+        static SAID: Once = Once::new();
+        let without = if self.gpu_layers.is_some() { "; --gpu-layers 0 asks for that" } else { "" };
+        SAID.call_once(|| remark(&format!("the CPU computes alone: {error}{without}")));
+    }
+
+    /// Layers before the last so many stay in RAM, and the experts of so many first ones, unless something else is said of them.
     fn pins(&self, n_layer: usize) -> Vec<Pin> {
         let first = self.gpu_layers.and_then(|n| n_layer.checked_sub(n)).filter(|first| *first > 0);
-        let in_ram = first.map(|first| Pin { what: Pinned::Layers(0..=first - 1), device: Device::Ram });
-        in_ram.into_iter().chain(self.pin.iter().cloned()).collect()
+        let n_moe = if self.cpu_moe { Some(n_layer) } else { self.n_cpu_moe.map(|n| n.min(n_layer)) };
+        let experts = n_moe.and_then(|n| n.checked_sub(1)).map(|last| Pinned::Experts(0..=last));
+        let in_ram = first.map(|first| Pinned::Layers(0..=first - 1)).into_iter().chain(experts);
+        in_ram.map(|what| Pin { what, device: Device::Ram }).chain(self.pin.iter().cloned()).collect()
     }
 }
 
@@ -137,6 +169,29 @@ mod tests {
         let pins = |gpu_layers| GpuOptions { gpu_layers, ..GpuOptions::default() }.pins(10);
         assert_eq!(pins(Some(3)), [Pin { what: Pinned::Layers(0..=6), device: Device::Ram }]);
         assert!(pins(Some(10)).is_empty() && pins(Some(99)).is_empty() && pins(None).is_empty());
+    }
+
+    #[test]
+    fn experts_of_the_first_layers_stay_in_ram() {
+        let pins = |n: usize| GpuOptions { n_cpu_moe: Some(n), ..GpuOptions::default() }.pins(10);
+        let experts = |last: usize| vec![Pin { what: Pinned::Experts(0..=last), device: Device::Ram }];
+        assert_eq!((pins(0), pins(3), pins(99)), (vec![], experts(2), experts(9)));
+        assert_eq!(GpuOptions { cpu_moe: true, ..GpuOptions::default() }.pins(10), experts(9));
+    }
+
+    #[test]
+    fn numbers_of_layers_are_llama_cpps() {
+        for all in ["all", "auto", "-1", "-2"] {
+            assert_eq!(layers(all), Ok(usize::MAX));
+        }
+        assert_eq!(layers("99"), Ok(99));
+        assert!(layers("x").is_err() && layers("").is_err());
+    }
+
+    #[test]
+    fn what_lies_in_ram_needs_no_gpu() {
+        let needs = |pin: &str| GpuOptions { pin: vec![pin.parse().unwrap()], ..GpuOptions::default() }.needs_gpus();
+        assert!(needs("head=gpu0") && !needs("blk.*.experts=ram"));
     }
 
     #[test]

@@ -124,12 +124,20 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Exit {
     let loaded = Settings::load(&command());
     let settings = loaded.as_ref().map_or_else(|_| Settings::default(), Settings::clone);
     let parser = settings.apply(command().version(version_text()));
-    let cli = match parser.try_get_matches_from(with_command(args)).and_then(|matches| read(&matches)) {
+    let (args, remarks) = match foreign::translate(&parser, with_command(args)) {
+        Ok(translated) => translated,
+        Err(refused) => {
+            output::message(&refused.to_string());
+            return Exit::Usage;
+        }
+    };
+    let cli = match parser.try_get_matches_from(args).and_then(|matches| read(&matches)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    if cli.command.needs_settings() && !cli.command.is_quiet() {
-        settings::unknown_variables().iter().for_each(|remark| output::message(remark));
+    remarks.iter().for_each(|remark| output::remark(remark));
+    if cli.command.needs_settings() {
+        settings::unknown_variables().iter().for_each(|remark| output::remark(remark));
     }
     // A chat has its own way with signals.
     if !matches!(cli.command, Command::Chat(_)) {
@@ -162,8 +170,12 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// The command; a chat that is gone on with needs to know whether its model was typed or is only set.
+/// The command, and whether it is to say nothing but its answer, and errors. A chat that is gone on with needs to know
+/// whether its model was typed or is only set.
 fn read(matches: &ArgMatches) -> Result<Cli, clap::Error> {
+    if matches.subcommand().is_some_and(|(_, sub)| matches!(sub.try_get_one("quiet"), Ok(Some(true)))) {
+        output::be_quiet();
+    }
     let mut cli = Cli::from_arg_matches(matches)?;
     if let (Command::Chat(args), Some(matches)) = (&mut cli.command, matches.subcommand_matches("chat")) {
         args.is_model_typed = matches.value_source("model") == Some(ValueSource::CommandLine);
@@ -199,16 +211,6 @@ impl Command {
                 | Command::Inspect(_)
                 | Command::TemplateCheck(_)
         )
-    }
-
-    /// Whether it is to say nothing but its answer, and errors.
-    fn is_quiet(&self) -> bool {
-        match self {
-            Command::Run(args) => args.answer.quiet,
-            Command::Fim(args) => args.answer.quiet,
-            Command::Serve(args) => args.quiet,
-            _ => false,
-        }
     }
 }
 
@@ -277,6 +279,9 @@ mod tests {
             let help = sub.get_after_help().unwrap_or_else(|| panic!("{} has no examples", sub.get_name())).to_string();
             let mut lines = help.lines();
             assert_eq!(lines.next(), Some("Examples:"), "{}", sub.get_name());
+            let unlisted = sub.get_arguments().filter(|arg| arg.is_hide_short_help_set());
+            let long = unlisted.filter_map(|arg| arg.get_long()).find(|long| help.contains(&format!("--{long} ")));
+            assert_eq!(long, None, "-h of {} has an example of what it does not list", sub.get_name());
             let words: Vec<Vec<String>> = lines.flat_map(commands).collect();
             assert!(words.iter().any(|words| words.get(1).is_some_and(|name| name == sub.get_name())), "{help}");
             for words in words {

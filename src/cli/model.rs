@@ -3,7 +3,7 @@
 use super::gpus::GpuOptions;
 use super::loading::LoadOptions;
 use super::output::message;
-use super::size::at_least_one;
+use super::size::{at_least_one, tokens};
 use crate::catalog;
 use crate::engine::{self, CacheType, Engine, Routing, Source};
 use crate::exit::BadInput;
@@ -15,7 +15,7 @@ const NO_MODEL: &str = "there is no model: name one with -m (this program was bu
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ModelOptions {
     /// Tokens of context [default: the model's own, at most 32768]
-    #[arg(short = 'c', long = "context", value_name = "N", value_parser = at_least_one::<usize>)]
+    #[arg(short = 'c', long = "context", value_name = "N", value_parser = tokens::<usize>)]
     context: Option<usize>,
     #[command(flatten)]
     compute: ComputeOptions,

@@ -8,6 +8,7 @@ use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Writes to stdout, whole; an error is [`Unwritable`], which knows a closed pipe from a full disk.
 pub(super) fn answer(bytes: &[u8]) -> Result<(), Unwritable> {
@@ -157,6 +158,20 @@ pub(super) fn message(text: &str) {
     // One write, so that messages of several processes do not mix.
     let line = columns.map_or_else(|| line.clone(), |columns| fill(&line, columns, 0)) + "\n";
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Whether only answers and errors are wanted, as `--quiet` says.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn be_quiet() {
+    IS_QUIET.store(true, Ordering::Relaxed);
+}
+
+/// A [`message`] that nobody has to read.
+pub(super) fn remark(text: &str) {
+    if !IS_QUIET.load(Ordering::Relaxed) {
+        message(text);
+    }
 }
 
 /// A table with columns as wide as they need; numbers go to the right.

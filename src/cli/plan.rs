@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
     /// Tokens of context [default: the model's own, at most 32768]
-    #[arg(short = 'c', long = "context", value_name = "N", value_parser = clap::value_parser!(u64).range(1..1 << 31))]
+    #[arg(short = 'c', long = "context", value_name = "N", value_parser = context)]
     context: Option<u64>,
     /// Tokens of a prompt to compute at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..1 << 31))]
@@ -67,6 +67,11 @@ Examples:
   cachalot plan model.gguf -c 65536 --cache-type q8_0
   cachalot plan deepseek-v3-0324:Q2_K_XL --machine desk.toml --pin 'blk.3-10.experts=gpu0'
   cachalot plan model.gguf --machine desk.toml --export-ot";
+
+/// As many as the program counts.
+fn context(text: &str) -> Result<u64, String> {
+    size::tokens::<i32>(text).map(|n| n.unsigned_abs().into())
+}
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let hub = if args.offline || is_offline() { None } else { Some(Hub::from_environment(message)?) };

@@ -1,9 +1,8 @@
 //! `cachalot serve`: a model that answers over HTTP.
 
-use super::foreign::ForeignFlags;
 use super::interrupt;
 use super::model::{ModelOptions, remarks};
-use super::output::message;
+use super::output::{message, remark};
 use super::sampling::SamplingOptions;
 use super::size::{at_least_one, bytes};
 use crate::asking;
@@ -43,8 +42,9 @@ pub(super) struct Args {
     /// The name that the model has for clients; may be repeated [default: its name in the catalogue, or its file's]
     #[arg(long = "served-model-name", visible_alias = "alias", value_name = "NAME")]
     names: Vec<String>,
-    /// A key that clients must send; may be repeated. Others on this machine may see it in the list of processes
-    #[arg(long = "api-key", value_name = "KEY", env = "CACHALOT_API_KEY", hide_env_values = true)]
+    /// A key that clients must send; may be repeated. Others on this machine may see it in the list of processes, but not
+    /// one that CACHALOT_API_KEY has
+    #[arg(long = "api-key", value_name = "KEY")]
     keys: Vec<String>,
     /// A file of such keys, one a line; lines that begin with # are comments
     #[arg(long = "api-key-file", value_name = "FILE")]
@@ -56,10 +56,10 @@ pub(super) struct Args {
     #[arg(long = "cors", value_name = "ORIGIN", hide_short_help = true)]
     origins: Vec<String>,
     /// A certificate in PEM, for https
-    #[arg(long, value_name = "FILE", requires = "tls_key", hide_short_help = true)]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Its private key in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert", hide_short_help = true)]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
     /// Requests to compute at the same time
     #[arg(long, visible_alias = "max-num-seqs", value_name = "N", default_value_t = 8, value_parser = at_least_one::<usize>)]
@@ -87,13 +87,11 @@ pub(super) struct Args {
     no_attach: bool,
     /// Say nothing but errors
     #[arg(short, long)]
-    pub(super) quiet: bool,
+    quiet: bool,
     #[command(flatten)]
     sampling: SamplingOptions,
     #[command(flatten)]
     options: ModelOptions,
-    #[command(flatten)]
-    foreign: ForeignFlags,
 }
 
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
@@ -112,6 +110,11 @@ Examples:
   cachalot serve demo --host 0.0.0.0 --api-key-file keys.txt --allow-host chat.example.org
   cachalot serve --port 8443 --tls-cert cert.pem --tls-key key.pem";
 
+const KEY_VARIABLE: &str = "CACHALOT_API_KEY";
+
+const TAKEN: &str = "another server of this user has the same model: `run`, `fim` and `chat` have their answers there, \
+     and here once it ends";
+
 const MAX_CONNECTIONS: usize = 8192;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -120,7 +123,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
             message(text);
         }
     };
-    args.foreign.remarks().iter().for_each(|remark| say(remark));
     let server = Server::start(options(args)?)?;
     let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
     say(&format!("listening on {scheme}://{}; loading the model", server.address()));
@@ -146,7 +148,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn options(args: &Args) -> anyhow::Result<server::Options> {
-    let mut keys = args.keys.clone();
+    let mut keys = if args.keys.is_empty() { key_of_environment()? } else { args.keys.clone() };
     if let Some(path) = &args.key_file {
         let name = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|error| BadInput::Unreadable { name: name.clone(), error })?;
@@ -182,11 +184,24 @@ fn options(args: &Args) -> anyhow::Result<server::Options> {
     })
 }
 
+/// The key that goes without saying. An empty one is a mistake that would leave the server open.
+fn key_of_environment() -> Result<Vec<String>, BadInput> {
+    let Some(key) = std::env::var_os(KEY_VARIABLE) else { return Ok(Vec::new()) };
+    let fault = |fault: &str| BadInput::Argument(format!("{KEY_VARIABLE}: {fault}"));
+    match key.into_string() {
+        Ok(key) if key.is_empty() => Err(fault("the key is empty: unset the variable, or give it a key")),
+        Ok(key) => Ok(vec![key]),
+        Err(_) => Err(fault("not UTF-8")),
+    }
+}
+
 /// Lets `run`, `fim` and `chat` of this user have their answers here. Without that they open the model themselves.
 fn host(args: &Args, engine: &Arc<Engine>) -> Option<Hosting> {
     let hosting = Hosting::start(engine, log(args));
-    if let (Err(error), false) = (&hosting, args.quiet) {
-        message(&format!("`run`, `fim` and `chat` will not have their answers here: {error}"));
+    match &hosting {
+        Err(error) => remark(&format!("`run`, `fim` and `chat` will not have their answers here: {error}")),
+        Ok(hosting) if hosting.is_waiting() => remark(TAKEN),
+        Ok(_) => {}
     }
     hosting.ok()
 }

@@ -62,6 +62,17 @@ pub(super) fn at_least_one<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
         .ok_or_else(|| "it must be a whole number of 1 or more".to_owned())
 }
 
+/// A number of tokens, as vLLM takes them: `4k` is 4000, `4K` is 4096.
+pub(super) fn tokens<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    const UNITS: [(char, u64); 4] = [('k', 1_000), ('K', 1 << 10), ('m', 1_000_000), ('M', 1 << 20)];
+    let unit = UNITS.iter().find(|(letter, _)| text.ends_with(*letter));
+    let (digits, unit) = unit.map_or((text, 1), |(letter, unit)| (text.strip_suffix(*letter).unwrap_or(text), *unit));
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|number| *number > 0);
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| "it must be a number of tokens such as 32768, 32K, or 32k for 32000".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +99,18 @@ mod tests {
         assert_eq!((at_least_one::<usize>("1"), at_least_one::<u32>("4294967295")), (Ok(1), Ok(u32::MAX)));
         for wrong in ["", "0", "-1", "1.5", "4294967296"] {
             assert!(at_least_one::<u32>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn typed_tokens() {
+        for (text, n) in [("1", 1), ("4096", 4096), ("4k", 4000), ("4K", 4096), ("1m", 1_000_000), ("1M", 1 << 20)] {
+            assert_eq!(tokens::<usize>(text), Ok(n));
+        }
+        for wrong in
+            ["", "k", "0", "0K", "-4k", "4kk", "4 k", "1.5k", "4294967296", "4194304K", "99999999999999999999M"]
+        {
+            assert!(tokens::<u32>(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -8,7 +8,7 @@
 use super::request::{Event, Failure, Finished, Piece, Progress, Request, Scored};
 use super::{Canceller, Engine, Generation, Info, Loading, Memory, OpenError, Options, Refused};
 use crate::experts::Isa;
-use crate::files::make_folder;
+use crate::files::{Lock, beside, make_folder};
 use crate::gguf::{Gguf, Source};
 use crate::graph::{CacheType, Routing};
 use crate::model::{Fingerprint, Traffic};
@@ -19,8 +19,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// Changes with what is sent.
@@ -148,10 +147,23 @@ fn socket(fingerprint: &Fingerprint) -> Option<PathBuf> {
     Some(dirs.runtime_dir()?.join("cachalot").join(name + ".sock"))
 }
 
-/// Lets other processes of this user use an engine. Dropped, no new request is taken.
+/// Lets other processes of this user use an engine, once no other server of theirs does. Dropped, no new request is
+/// taken.
 pub struct Hosting {
-    path: PathBuf,
-    is_over: Arc<AtomicBool>,
+    place: Arc<Place>,
+}
+
+/// Where a host is found.
+struct Place {
+    socket: PathBuf,
+    stage: Mutex<Stage>,
+}
+
+enum Stage {
+    /// Another server has the place.
+    Waiting,
+    Open(Lock),
+    Over,
 }
 
 /// Why no other process can use an engine.
@@ -159,8 +171,6 @@ pub struct Hosting {
 pub enum NotHosted {
     #[error("the system has no folder for sockets of this user (XDG_RUNTIME_DIR)")]
     NoFolder,
-    #[error("another server of this user has the same model, and answers them")]
-    Taken,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -168,42 +178,73 @@ pub enum NotHosted {
 impl Hosting {
     /// `log` is told how each request ended.
     pub fn start(engine: &Arc<Engine>, log: Option<fn(&str)>) -> Result<Hosting, NotHosted> {
-        let path = socket(&engine.info().fingerprint).ok_or(NotHosted::NoFolder)?;
-        if UnixStream::connect(&path).is_ok() {
-            return Err(NotHosted::Taken);
-        }
-        if let Some(folder) = path.parent() {
+        let socket = socket(&engine.info().fingerprint).ok_or(NotHosted::NoFolder)?;
+        if let Some(folder) = socket.parent() {
             make_folder(folder)?;
         }
-        // What a process has left that was killed.
-        crate::files::remove(&path)?;
-        let listener = UnixListener::bind(&path)?;
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (of_thread, engine) = (is_over.clone(), Arc::downgrade(engine));
-        let accept = move || {
-            for stream in listener.incoming() {
-                let (Some(engine), false) = (engine.upgrade(), of_thread.load(Ordering::SeqCst)) else { return };
-                let Ok(stream) = stream else { continue };
-                // What becomes of it is the peer's affair.
-                let answer = move || drop(answer(&engine, stream, log));
-                let _ = std::thread::Builder::new().name("attached".to_owned()).spawn(answer);
+        let lock_path = beside(&socket, ".lock");
+        let place = Arc::new(Place { socket, stage: Mutex::new(Stage::Waiting) });
+        let listener = Lock::take(&lock_path)?.map(|lock| place.open(lock)).transpose()?.flatten();
+        let (of_thread, engine) = (place.clone(), Arc::downgrade(engine));
+        let host = move || {
+            let wait = || {
+                let listener = Lock::wait(&lock_path).and_then(|lock| of_thread.open(lock)).ok().flatten()?;
+                log.inspect(|log| log("`run`, `fim` and `chat` have their answers here from now on"));
+                Some(listener)
+            };
+            if let Some(listener) = listener.or_else(wait) {
+                of_thread.accept(&listener, &engine, log);
             }
         };
-        std::thread::Builder::new().name("attach".to_owned()).spawn(accept)?;
-        Ok(Hosting { path, is_over })
+        std::thread::Builder::new().name("attach".to_owned()).spawn(host)?;
+        Ok(Hosting { place })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Whether another server has the place, which this one takes when that ends.
+    pub fn is_waiting(&self) -> bool {
+        matches!(*self.place.stage(), Stage::Waiting)
+    }
+}
+
+impl Place {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` where it is over already.
+    fn open(&self, lock: Lock) -> io::Result<Option<UnixListener>> {
+        let mut stage = self.stage();
+        if matches!(*stage, Stage::Over) {
+            return Ok(None);
+        }
+        // What a process has left that was killed.
+        crate::files::remove(&self.socket)?;
+        let listener = UnixListener::bind(&self.socket)?;
+        *stage = Stage::Open(lock);
+        Ok(Some(listener))
+    }
+
+    fn accept(&self, listener: &UnixListener, engine: &Weak<Engine>, log: Option<fn(&str)>) {
+        for stream in listener.incoming() {
+            let (Some(engine), true) = (engine.upgrade(), matches!(*self.stage(), Stage::Open(_))) else { return };
+            let Ok(stream) = stream else { continue };
+            // What becomes of it is the peer's affair.
+            let answer = move || drop(answer(&engine, stream, log));
+            let _ = std::thread::Builder::new().name("attached".to_owned()).spawn(answer);
+        }
     }
 }
 
 impl Drop for Hosting {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
-        let _ = UnixStream::connect(&self.path);
-        let _ = crate::files::remove(&self.path);
+        let before = std::mem::replace(&mut *self.place.stage(), Stage::Over);
+        if let Stage::Open(lock) = before {
+            // Wakes the thread that accepts.
+            let _ = UnixStream::connect(&self.place.socket);
+            let _ = crate::files::remove(&self.place.socket);
+            // Only now another server may take the place.
+            drop(lock);
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) enum Reason {
 pub(super) struct Answers {
     app: Arc<App>,
     pub(super) model: Arc<Model>,
+    /// Tokens of the prompt; of the last, where there are several.
+    pub(super) n_prompt: usize,
     events: UnboundedReceiver<(usize, Event)>,
     answers: Vec<Answer>,
     ready: VecDeque<(usize, Said)>,
@@ -97,7 +99,7 @@ impl Answers {
             let (sender, events) = unbounded_channel();
             let (answers, ready) = (Vec::new(), VecDeque::new());
             let cut = app.cutting();
-            let mut begun = Answers { app, model, events, answers, ready, cut, _places: places };
+            let mut begun = Answers { app, model, n_prompt: 0, events, answers, ready, cut, _places: places };
             for ask in asks {
                 let n = ask.n;
                 let settled = begun.model.settle(ask)?;
@@ -114,6 +116,7 @@ impl Answers {
         let mut request: Request = settled.request.clone();
         // The same again would be the same answer.
         request.sampling.seed = request.sampling.seed.map(|seed| seed.wrapping_add(at as u64));
+        self.n_prompt = request.prompt.len();
         let stop = request.stop.clone();
         let log = self.app.options.log;
         let sink = move |event| {

@@ -17,13 +17,15 @@ use crate::engine::Usage;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 pub(super) async fn answer(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, Fault> {
     let model = app.model()?;
     model.check_name(&fields)?;
     fields.need::<u32>("max_tokens")?;
+    fields.get::<Vec<String>>("stop_sequences")?;
+    fields.object("metadata")?.get::<String>("user_id")?;
     refuse(&fields, &unsupported::ANTHROPIC)?;
     let ask = Ask {
         prompt: Asked::Chat(chat(&fields, &model)?),
@@ -41,9 +43,10 @@ pub(super) async fn answer(State(app): State<Arc<App>>, fields: Fields) -> Resul
     let answers = Answers::begin(&app, vec![ask]).await?;
     let (id, name) = (app.id("msg_"), model.name().to_owned());
     if is_streamed {
+        let n_prompt = answers.n_prompt;
         return Ok(stream::response(
             answers,
-            Stream { id, name, n_blocks: 0, open: None, has_begun: false, end: None },
+            Stream { id, name, n_prompt, n_blocks: 0, open: None, has_begun: false, end: None },
         ));
     }
     let whole = answers.collect().await?.into_iter().next().unwrap_or_default();
@@ -98,7 +101,7 @@ fn tools(fields: &Fields) -> Result<Vec<Tool>, Fault> {
         let function = json!({
             "name": tool.need::<String>("name")?,
             "description": tool.get::<String>("description")?.unwrap_or_default(),
-            "parameters": tool.get::<Value>("input_schema")?.unwrap_or_else(|| json!({ "type": "object" })),
+            "parameters": tool.need::<Map<String, Value>>("input_schema")?,
         });
         super::fields::read(&function, &tool.path("input_schema"))
     };
@@ -223,6 +226,7 @@ fn message(id: &str, name: &str, whole: &Whole) -> Value {
 struct Stream {
     id: String,
     name: String,
+    n_prompt: usize,
     n_blocks: usize,
     /// The block that grows: text, or thinking.
     open: Option<&'static str>,
@@ -231,12 +235,12 @@ struct Stream {
 }
 
 impl Stream {
-    /// Comes once the length of the prompt is known.
-    fn start(&mut self, n_prompt: usize, n_cached: usize) -> String {
+    /// Comes once it is known how much of the prompt is cached, or with the first word about one that still waits.
+    fn start(&mut self, n_cached: usize) -> String {
         if std::mem::replace(&mut self.has_begun, true) {
             return String::new();
         }
-        let usage = Usage { prompt_tokens: n_prompt, cached_tokens: n_cached, ..Usage::default() };
+        let usage = Usage { prompt_tokens: self.n_prompt, cached_tokens: n_cached, ..Usage::default() };
         let mut message = message(&self.id, &self.name, &Whole::default());
         message["usage"] = usage_json(&usage);
         event("message_start", &json!({ "type": "message_start", "message": message }))
@@ -286,8 +290,8 @@ impl Wire for Stream {
 
     fn said(&mut self, _: usize, said: Said) -> String {
         let start = match &said {
-            Said::Prompt(progress) => self.start(progress.total, progress.cached),
-            _ => self.start(0, 0),
+            Said::Prompt(progress) => self.start(progress.cached),
+            _ => self.start(0),
         };
         let text = match said {
             Said::Prompt(_) => self.ping(),
@@ -322,7 +326,33 @@ impl Wire for Stream {
         closed + &event("message_delta", &delta) + &event("message_stop", &json!({ "type": "message_stop" }))
     }
 
-    fn ping(&self) -> String {
-        event("ping", &json!({ "type": "ping" }))
+    fn ping(&mut self) -> String {
+        self.start(0) + &event("ping", &json!({ "type": "ping" }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Progress;
+
+    #[test]
+    fn a_message_that_waits_begins_before_its_pings() {
+        let (id, name) = ("msg_1".to_owned(), "m".to_owned());
+        let new = || Stream {
+            id: id.clone(),
+            name: name.clone(),
+            n_prompt: 7,
+            n_blocks: 0,
+            open: None,
+            has_begun: false,
+            end: None,
+        };
+        let mut waiting = new();
+        let said = waiting.ping();
+        assert!(said.starts_with("event: message_start\n") && said.contains("\"input_tokens\":7,"), "{said}");
+        assert!(said.contains("event: ping\n") && waiting.ping().starts_with("event: ping\n"));
+        let said = new().said(0, Said::Prompt(Progress { done: 4, cached: 4, total: 7 }));
+        assert!(said.contains("\"input_tokens\":3,\"cache_read_input_tokens\":4"), "{said}");
     }
 }

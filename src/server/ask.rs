@@ -37,6 +37,11 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone)]
 pub(super) enum Asked {
     Chat(Chat),
+    /// A conversation behind tokens of an earlier one.
+    Later {
+        before: Vec<u32>,
+        chat: Chat,
+    },
     /// To be gone on with as it stands.
     Text(String),
     Tokens(Vec<u32>),
@@ -108,7 +113,13 @@ fn texts(fields: &Fields, name: &str) -> Result<Vec<String>, Fault> {
 /// How many tokens at most: the least of what the request and the server say. -1 and -2 are no bound of the request's.
 fn max_tokens(fields: &Fields, names: &[&str], model: &Model) -> Result<Option<usize>, Fault> {
     let Some(name) = fields.name_of(names) else { return Ok(model.max_tokens) };
-    let asked = match fields.need::<i64>(name)? {
+    let n = fields.need::<i64>(name)?;
+    for other in names {
+        if fields.get::<i64>(other)?.is_some_and(|other| other != n) {
+            return Err(fields.fault(other, format!("'{}' says another number", fields.path(name))));
+        }
+    }
+    let asked = match n {
         n if n < -2 => return Err(fields.fault(name, "it must not be negative")),
         n => usize::try_from(n).ok(),
     };

@@ -123,14 +123,20 @@ impl Fault {
         json!({ "type": "error", "error": { "type": self.kind.anthropic(), "message": self.message } })
     }
 
+    fn anthropic_of(&self, request: &str) -> Value {
+        let mut value = self.anthropic();
+        value["request_id"] = request.into();
+        value
+    }
+
     pub(super) fn ollama(&self) -> Value {
         json!({ "error": self.message })
     }
 
-    /// In the form of the protocol whose path it is.
-    pub(super) fn in_form_of(&self, path: &str) -> Value {
+    /// In the form of the protocol whose path it is; Anthropic's says which request it is about.
+    pub(super) fn in_form_of(&self, path: &str, request: &str) -> Value {
         match path {
-            path if path.starts_with("/v1/messages") => self.anthropic(),
+            path if path.starts_with("/v1/messages") => self.anthropic_of(request),
             path if path.starts_with("/api/") => self.ollama(),
             _ => self.openai(),
         }

@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -26,6 +27,8 @@ const MAX_HEADERS: usize = 100;
 const SPARE_FILES: u64 = 64;
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+const SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// A server that accepts connections.
 pub struct Listening {
@@ -161,12 +164,25 @@ async fn serve(
     // From the first byte of a request to the end of its headers; and for a connection between two requests.
     builder.timer(TokioTimer::new()).header_read_timeout(timeout);
     builder.max_header_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS);
-    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    tokio::select! {
-        // How it ended is the client's affair.
-        _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    let mut connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    // How it ended is the client's affair, but for a request that it has begun and not ended in time.
+    if ended.is_err_and(|error| error.is_timeout()) {
+        let parts = connection.into_parts();
+        if !parts.read_buf.is_empty() {
+            let mut stream = parts.io.into_inner();
+            let _ = stream.write_all(SLOW).await;
+            let _ = stream.shutdown().await;
+        }
     }
-    let _ = connection.await;
 }

@@ -84,13 +84,17 @@ impl Model {
     pub(super) fn settle(&self, ask: Ask) -> Result<Settled, Fault> {
         let mut single_call = false;
         let (mut form, mut sampling) = (ask.form, ask.sampling);
-        let (prompt, tokens) = match ask.prompt {
-            Asked::Chat(chat) => {
+        let (before, asked) = match ask.prompt {
+            Asked::Later { before, chat } => (before, Asked::Chat(chat)),
+            asked => (Vec::new(), asked),
+        };
+        let (prompt, tokens) = match asked {
+            Asked::Chat(chat) | Asked::Later { chat, .. } => {
                 single_call = chat.single_call || chat.calls != Calls::Free;
                 let (prompt, forced) = self.framed(&chat)?;
                 form = forced.map(|grammar| Form { grammar, field: "tools".to_owned() }).or(form);
                 let tokens = self.encode(&prompt, "which its chat format needs")?;
-                (Some(prompt), tokens)
+                (Some(prompt), self.behind(before, tokens))
             }
             Asked::Text(text) => (None, self.as_it_stands(&text)?),
             Asked::Tokens(tokens) => (None, tokens),
@@ -145,6 +149,14 @@ impl Model {
         let is_begun = of_text.starts_with(&tokens);
         tokens.extend(of_text.into_iter().skip(if is_begun { tokens.len() } else { 0 }));
         Ok(tokens)
+    }
+
+    /// Tokens behind others: a text begins once.
+    pub(super) fn behind(&self, mut before: Vec<u32>, tokens: Vec<u32>) -> Vec<u32> {
+        let begin =
+            self.engine.tokenizer().prefix().filter(|begin| !before.is_empty() && tokens.first() == Some(begin));
+        before.extend(tokens.into_iter().skip(begin.map_or(0, |_| 1)));
+        before
     }
 
     pub(super) fn encode(&self, prompt: &Prompt, why: &str) -> Result<Vec<u32>, Fault> {

@@ -1,4 +1,6 @@
 //! Ollama's protocol: chat and generate, as lines of JSON, and the lists that its clients look at first.
+//!
+//! What `generate` calls `context` is the tokens of a conversation, which its client keeps and sends with the next prompt.
 
 use super::answers::{Answers, Call, End, Reason, Said, Whole};
 use super::app::App;
@@ -11,12 +13,12 @@ use super::sampling::{Temperature, sampling};
 use super::stream::{self, Wire, json as line};
 use super::tools;
 use super::unsupported::{self, refuse};
-use crate::chat::{Conversation, Message, Options, Thinking};
+use crate::chat::{Conversation, Ending, Message, Options, Thinking};
 use crate::engine::Grammar;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -106,9 +108,11 @@ pub(super) async fn chat(State(app): State<Arc<App>>, fields: Fields) -> Result<
     let model = app.model()?;
     model.check_name(&fields)?;
     let conversation = Conversation { messages: messages(&fields)?, tools: tools::read(&fields)? };
+    let ends = is_over(&fields)?;
     if conversation.messages.is_empty() {
-        return Ok(Json(loaded(&model, true)).into_response());
+        return Ok(Json(loaded(&model, true, ends)).into_response());
     }
+    refuse(&fields, &unsupported::OLLAMA_CHAT)?;
     let options = Options { thinking: thinking(&fields, &model)?, ending: ask::ending(&conversation) };
     let chat = Chat { field: "messages", conversation, options, calls: Calls::Free, single_call: false };
     answer(app, &fields, model, Asked::Chat(chat), true).await
@@ -119,28 +123,80 @@ pub(super) async fn generate(State(app): State<Arc<App>>, fields: Fields) -> Res
     model.check_name(&fields)?;
     let prompt: String = fields.get("prompt")?.unwrap_or_default();
     let suffix: String = fields.get("suffix")?.unwrap_or_default();
+    let context = context(&fields, &model)?;
+    let (ends, is_raw) = (is_over(&fields)?, fields.flag("raw")?);
     if prompt.is_empty() && suffix.is_empty() {
-        return Ok(Json(loaded(&model, false)).into_response());
+        return Ok(Json(loaded(&model, false, ends)).into_response());
+    }
+    if !context.is_empty() && (is_raw || !suffix.is_empty()) {
+        return Err(
+            fields.fault("context", "neither a 'raw' prompt nor one with a 'suffix' is a part of a conversation")
+        );
     }
     let asked = if !suffix.is_empty() {
         Asked::Between { prefix: prompt, suffix }
-    } else if fields.flag("raw")? {
+    } else if is_raw {
         Asked::Text(prompt)
     } else {
         let system: Option<String> = fields.get("system")?;
         let messages = system.map(Message::System).into_iter().chain([Message::User(prompt)]).collect();
         let options = Options { thinking: thinking(&fields, &model)?, ..Options::default() };
         let conversation = Conversation::new(messages);
-        Asked::Chat(Chat { field: "prompt", conversation, options, calls: Calls::Free, single_call: false })
+        let chat = Chat { field: "prompt", conversation, options, calls: Calls::Free, single_call: false };
+        Asked::Later { before: context, chat }
     };
     answer(app, &fields, model, asked, false).await
 }
 
-/// Without a question a model is loaded; it is.
-fn loaded(model: &Model, is_chat: bool) -> Value {
-    let mut value = Wired { name: model.name().to_owned(), is_chat, end: None }.object("", None, &[], true);
-    value["done_reason"] = "load".into();
+/// Without a question a model is loaded, or let go; this one is there as long as the server is.
+fn loaded(model: &Model, is_chat: bool, ends: bool) -> Value {
+    let mut value = Wired::new(model, is_chat, None).object("", None, &[], true);
+    value["done_reason"] = if ends { "unload" } else { "load" }.into();
     value
+}
+
+/// Whether nothing is to be kept behind a request.
+fn is_over(fields: &Fields) -> Result<bool, Fault> {
+    let form = "it must be a number of seconds, or a duration such as \"5m\"";
+    match fields.value("keep_alive") {
+        None => Ok(false),
+        Some(Value::Number(seconds)) => Ok(seconds.as_f64() == Some(0.0)),
+        Some(Value::String(text)) => match (text.parse::<f64>(), text.parse::<SignedDuration>()) {
+            (Ok(seconds), _) => Ok(seconds == 0.0),
+            (_, Ok(duration)) => Ok(duration.is_zero()),
+            _ => Err(fields.fault("keep_alive", form)),
+        },
+        Some(_) => Err(fields.fault("keep_alive", form)),
+    }
+}
+
+fn context(fields: &Fields, model: &Model) -> Result<Vec<u32>, Fault> {
+    let context: Vec<u32> = fields.get("context")?.unwrap_or_default();
+    let n_vocab = model.engine.info().n_vocab;
+    match context.iter().find(|id| **id as usize >= n_vocab) {
+        Some(id) => Err(fields.fault("context", format!("there is no token {id}; this vocabulary has {n_vocab}"))),
+        None => Ok(context),
+    }
+}
+
+/// A conversation, to be gone on with by the tokens that it has with its answer.
+struct Kept {
+    model: Arc<Model>,
+    before: Vec<u32>,
+    chat: Chat,
+}
+
+impl Kept {
+    /// As it would stand in the prompt of the next question: without what the model thought.
+    fn context(mut self, answer: &str) -> Option<Vec<u32>> {
+        self.chat.conversation.messages.push(Message::assistant(answer));
+        self.chat.options.ending = Ending::Continue;
+        let prompt = self.model.framed(&self.chat).ok()?.0;
+        let tokens = self.model.encode(&prompt, "").ok()?;
+        let mut context = self.model.behind(self.before, tokens);
+        context.extend(self.model.engine.tokenizer().roles().eos);
+        Some(context)
+    }
 }
 
 async fn answer(
@@ -153,6 +209,12 @@ async fn answer(
     let options = fields.object("options")?;
     refuse(fields, &unsupported::OLLAMA)?;
     refuse(&options, &unsupported::OPENAI)?;
+    let kept = match &prompt {
+        Asked::Later { before, chat } => {
+            Some(Kept { model: model.clone(), before: before.clone(), chat: chat.clone() })
+        }
+        _ => None,
+    };
     let ask = Ask {
         prompt,
         sampling: sampling(&options, &model, Temperature::Plain)?,
@@ -163,12 +225,12 @@ async fn answer(
     };
     let is_streamed = fields.get("stream")?.unwrap_or(true);
     let answers = Answers::begin(&app, vec![ask]).await?;
-    let mut wired = Wired { name: model.name().to_owned(), is_chat, end: None };
+    let mut wired = Wired::new(&model, is_chat, kept);
     if is_streamed {
         return Ok(stream::response(answers, wired));
     }
     let Whole { reasoning, content, calls, end, .. } = answers.collect().await?.into_iter().next().unwrap_or_default();
-    wired.end = end;
+    (wired.end, wired.text) = (end, content.clone());
     let mut value = wired.object(&content, reasoning.as_deref(), &calls, true);
     wired.figures(&mut value);
     Ok(Json(value).into_response())
@@ -182,6 +244,9 @@ fn thinking(fields: &Fields, model: &Model) -> Result<Option<bool>, Fault> {
         Some(_) => return Err(fields.fault("think", "it must be true, false, low, medium, high, max or none")),
         None => None,
     };
+    if think == Some(true) && model.family.thinking() == Thinking::Never {
+        return Err(fields.fault("think", format!("\"{}\" does not support thinking", model.name())));
+    }
     Ok(think.filter(|_| model.family.thinking() == Thinking::OnRequest))
 }
 
@@ -214,9 +279,16 @@ struct Wired {
     name: String,
     is_chat: bool,
     end: Option<End>,
+    kept: Option<Kept>,
+    /// The answer, where it is kept.
+    text: String,
 }
 
 impl Wired {
+    fn new(model: &Model, is_chat: bool, kept: Option<Kept>) -> Wired {
+        Wired { name: model.name().to_owned(), is_chat, end: None, kept, text: String::new() }
+    }
+
     fn object(&self, text: &str, thinking: Option<&str>, calls: &[Call], done: bool) -> Value {
         let mut value = json!({ "model": self.name, "created_at": Timestamp::now().to_string() });
         if self.is_chat {
@@ -238,7 +310,7 @@ impl Wired {
         value
     }
 
-    fn figures(&self, value: &mut Value) {
+    fn figures(&mut self, value: &mut Value) {
         let Some(End { reason, usage }) = &self.end else { return };
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         value["done_reason"] = if *reason == Reason::Length { "length" } else { "stop" }.into();
@@ -248,6 +320,9 @@ impl Wired {
         value["prompt_eval_duration"] = nanos(usage.prompt_time).into();
         value["eval_count"] = usage.generated_tokens.into();
         value["eval_duration"] = nanos(usage.generation_time).into();
+        if let Some(context) = self.kept.take().and_then(|kept| kept.context(&self.text)) {
+            value["context"] = context.into();
+        }
     }
 }
 
@@ -267,7 +342,12 @@ impl Wire for Wired {
         let value = match said {
             Said::Prompt(_) | Said::Token(_) => return String::new(),
             Said::Reasoning(text) => self.object("", Some(&text), &[], false),
-            Said::Content(text) => self.object(&text, None, &[], false),
+            Said::Content(text) => {
+                if self.kept.is_some() {
+                    self.text += &text;
+                }
+                self.object(&text, None, &[], false)
+            }
             Said::Call(call) => self.object("", None, &[call], false),
             Said::End(end) => {
                 self.end = Some(end);
@@ -288,7 +368,7 @@ impl Wire for Wired {
     }
 
     /// A line that says nothing would be read as something.
-    fn ping(&self) -> String {
+    fn ping(&mut self) -> String {
         String::new()
     }
 }

@@ -5,7 +5,7 @@ use super::fault::{Fault, Kind};
 use super::{ServeError, anthropic, door, ollama, openai, page, status, tokens};
 use crate::text::Clipped;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -90,8 +90,21 @@ fn header_of(origin: &str) -> Result<HeaderValue, ServeError> {
     origin.parse().map_err(|_| fault())
 }
 
-/// Gives a fault the form of its protocol, counts, and logs.
+/// Where clients and proxies say, and are told, which request it is; the second is Anthropic's.
+const REQUEST_ID: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), HeaderName::from_static("request-id")];
+const MAX_REQUEST_ID: usize = 128;
+
+/// The id that a client has given its request, or one of ours.
+fn request_id(app: &App, headers: &HeaderMap) -> String {
+    let [name, _] = REQUEST_ID;
+    let given = headers.get(name).and_then(|value| value.to_str().ok());
+    let is_fit = |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    given.filter(is_fit).map_or_else(|| app.id("req_"), str::to_owned)
+}
+
+/// Gives a fault the form of its protocol, and every response its id; counts, and logs.
 async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let id = request_id(&app, request.headers());
     let (path, method, start) = (request.uri().path().to_owned(), request.method().clone(), Instant::now());
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let mut response = next.run(request).await;
@@ -99,7 +112,7 @@ async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     app.metrics.response(route.as_deref().unwrap_or("other"), response.status().as_u16());
     if let Some(fault) = response.extensions_mut().remove::<Fault>() {
         let (parts, _) = response.into_parts();
-        let mut dressed = (parts.status, Json(fault.in_form_of(&path))).into_response();
+        let mut dressed = (parts.status, Json(fault.in_form_of(&path, &id))).into_response();
         for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ACCESS_CONTROL_ALLOW_ORIGIN, header::VARY] {
             if let Some(value) = parts.headers.get(&name) {
                 dressed.headers_mut().insert(name, value.clone());
@@ -110,12 +123,13 @@ async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     if let Some(log) = app.options.log {
         // Neither what stands behind a question mark nor a header, which may be secret.
         let (status, millis) = (response.status().as_u16(), start.elapsed().as_millis());
-        log(&format!("{} {} {status} after {millis} ms", Clipped(method.as_str()), Clipped(&path)));
+        log(&format!("{} {} {status} after {millis} ms, {id}", Clipped(method.as_str()), Clipped(&path)));
     }
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(id) = HeaderValue::from_str(&app.id("req_")) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        let names = if path.starts_with("/v1/messages") { &REQUEST_ID[..] } else { &REQUEST_ID[..1] };
+        names.iter().for_each(|name| drop(headers.insert(name, id.clone())));
     }
     response
 }

@@ -65,6 +65,10 @@ pub(super) fn sampling(fields: &Fields, model: &Model, meant: Temperature) -> Re
             let form = "it must be an object of token ids and numbers, or an array of pairs of them";
             fields.fault("logit_bias", form)
         })?;
+        // llama.cpp's pairs may have any number.
+        if value.is_object() && params.logit_bias.iter().any(|(_, bias)| bias.is_finite() && bias.abs() > 100.0) {
+            return Err(fields.fault("logit_bias", "a bias must be from -100 to 100"));
+        }
     }
     params.validate(model.engine.info().n_vocab).map_err(|error| out_of_range(fields, &error))?;
     Ok(params)

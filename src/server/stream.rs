@@ -26,7 +26,7 @@ pub(super) trait Wire: Send + 'static {
     fn end(&mut self) -> String;
 
     /// Says nothing.
-    fn ping(&self) -> String {
+    fn ping(&mut self) -> String {
         ": ping\n\n".to_owned()
     }
 }

@@ -13,8 +13,8 @@ use axum::extract::State;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Text of `content` or `prompt`, or the prompt of `messages`. What a client sends is text: only where it asks for
-/// `parse_special` are control tokens taken out of it.
+/// Text of `content`, as llama.cpp's server has it, or of `prompt`, as vLLM's, where it begins as every text does unless
+/// that is not wanted; or the prompt of `messages`. With both control tokens are meant as such, but for `parse_special`.
 pub(super) async fn tokenize(State(app): State<Arc<App>>, fields: Fields) -> Result<Json<Value>, Fault> {
     let model = app.model()?;
     model.check_name(&fields)?;
@@ -26,9 +26,10 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, fields: Fields) -> Res
                 let text: Option<String> = fields.any(&["content", "prompt"])?;
                 let missing = "it is missing, and so are 'prompt' and 'messages'";
                 let text = text.ok_or_else(|| fields.fault("content", missing))?;
-                let begins = fields.any(&["add_special", "add_special_tokens"])?.unwrap_or(false);
+                let is_vllms = fields.value("content").is_none();
+                let begins = fields.any(&["add_special", "add_special_tokens"])?.unwrap_or(is_vllms);
                 let prefix = tokenizer.prefix().filter(|_| begins);
-                let ids = match fields.flag("parse_special")? {
+                let ids = match fields.get("parse_special")?.unwrap_or(true) {
                     true => tokenizer.encode_trusted(&text),
                     false => tokenizer.encode_content(&text),
                 };
@@ -48,7 +49,11 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, fields: Fields) -> Res
             true => ids.iter().map(piece).collect(),
             false => json!(ids),
         };
-        Ok(Json(json!({ "tokens": tokens, "count": count, "max_model_len": model.engine.info().n_ctx })))
+        let mut value = json!({ "tokens": tokens, "count": count, "max_model_len": model.engine.info().n_ctx });
+        if fields.flag("return_token_strs")? {
+            value["token_strs"] = ids.iter().map(|id| spelled(&model, *id).0).collect();
+        }
+        Ok(Json(value))
     };
     blocking(work).await
 }

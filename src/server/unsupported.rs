@@ -60,13 +60,15 @@ pub(super) const ANTHROPIC: [Field; 2] =
     [("mcp_servers", is_off, "offer their tools in 'tools'"), ("container", is_off, PLAIN)];
 
 /// Of Ollama's chat and generate, beside their options.
-pub(super) const OLLAMA: [Field; 5] = [
+pub(super) const OLLAMA: [Field; 4] = [
     ("template", is_off, "send a prompt of your own, with 'raw'"),
-    ("context", is_off, "send the conversation to /api/chat"),
     ("images", is_off, "no model here can see an image"),
     ("logprobs", is_off, "/v1/chat/completions tells probabilities"),
     ("top_logprobs", is_off, "/v1/chat/completions tells probabilities"),
 ];
+
+/// Of Ollama's chat alone.
+pub(super) const OLLAMA_CHAT: [Field; 1] = [("context", is_off, "send the conversation in 'messages'")];
 
 pub(super) fn refuse(fields: &Fields, unsupported: &[Field]) -> Result<(), Fault> {
     let asks = |(name, is_neutral, _): &&Field| fields.value(name).is_some_and(|value| !is_neutral(value));

@@ -69,6 +69,16 @@ with sync_playwright() as playwright:
                      "let x = '&lt;b&gt;'", "&lt;img src=x"]:
             assert part in shown, (part, shown)
         page.screenshot(path=folder / f"page-{scheme}.png")
+
+        # A long name leaves the buttons as they are, and nothing stands out to the right.
+        places = lambda: [page.locator(button).bounding_box() for button in ["#new", "#show-settings"]]
+        wide = places()[0]["height"]
+        page.set_viewport_size({"width": 320, "height": 600})
+        page.evaluate("document.getElementById('model').textContent = 'DeepSeek-V3-0324-'.repeat(8) + ', 163840 tokens of context'")
+        new, settings = places()
+        assert new["height"] == settings["height"] == wide and new["y"] == settings["y"], (new, settings, wide)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        page.screenshot(path=folder / f"narrow-{scheme}.png")
         assert not faults, faults
         page.close()
 

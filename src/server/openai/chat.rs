@@ -1,7 +1,8 @@
 //! Chat completions.
 
 use super::{
-    call_json, conversation, finish_reason, goes_on, is_single, logprobs, n_top, now, timings, tools, usage_json,
+    call_json, check_types, conversation, finish_reason, goes_on, is_single, logprobs, n_top, now, streaming, timings,
+    tools, usage_json,
 };
 use crate::chat::Options;
 use crate::engine::Scored;
@@ -26,8 +27,7 @@ pub(in crate::server) async fn answer(State(app): State<Arc<App>>, fields: Field
     model.check_name(&fields)?;
     let ask = read(&fields, &model)?;
     let has_logprobs = ask.n_logprobs.is_some();
-    let is_streamed = fields.flag("stream")?;
-    let includes_usage = fields.object("stream_options")?.flag("include_usage")?;
+    let (is_streamed, includes_usage) = streaming(&fields)?;
     let answers = Answers::begin(&app, vec![ask]).await?;
     let head = Head { id: app.id("chatcmpl-"), created: now(), model };
     if is_streamed {
@@ -40,8 +40,12 @@ pub(in crate::server) async fn answer(State(app): State<Arc<App>>, fields: Field
 fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
     refuse(fields, &unsupported::OPENAI)?;
     refuse(fields, &unsupported::CHAT)?;
+    check_types(fields)?;
     let messages = objects(fields.need("messages")?, "messages")?;
-    messages.iter().try_for_each(|message| refuse(message, &unsupported::MESSAGE))?;
+    for message in &messages {
+        refuse(message, &unsupported::MESSAGE)?;
+        message.get::<String>("name")?;
+    }
     let (offered, calls) = tools(fields)?;
     let conversation = conversation(fields, offered)?;
     let ending = ask::ending_by(fields, goes_on(fields, messages.last())?, &conversation)?;
@@ -52,6 +56,9 @@ fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
     }
     let wants_logprobs = fields.flag("logprobs")?;
     let n_top = n_top(fields, "top_logprobs")?;
+    if n_top > 0 && !wants_logprobs {
+        return Err(fields.fault("top_logprobs", "it goes with 'logprobs': true alone"));
+    }
     Ok(Ask {
         prompt: Asked::Chat(Chat { field: "messages", conversation, options, calls, single_call: is_single(fields)? }),
         sampling: sampling(fields, model, Temperature::Api)?,
@@ -114,13 +121,18 @@ impl Stream {
     }
 
     fn chunk(&self, choices: Value) -> Value {
-        json!({
+        let mut chunk = json!({
             "id": self.head.id,
             "object": "chat.completion.chunk",
             "created": self.head.created,
             "model": self.head.model.name(),
             "choices": choices,
-        })
+        });
+        if self.includes_usage {
+            // The last one has it.
+            chunk["usage"] = Value::Null;
+        }
+        chunk
     }
 
     fn delta(&mut self, index: usize, delta: &Value, reason: Option<&str>) -> String {

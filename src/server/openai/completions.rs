@@ -1,6 +1,6 @@
 //! Completions: text that is gone on with, or filled in.
 
-use super::{finish_reason, n_top, now, timings, usage_json};
+use super::{check_types, finish_reason, n_top, now, streaming, timings, usage_json};
 use crate::engine::Scored;
 use crate::server::answers::{Answers, End, Said, Whole, total};
 use crate::server::app::App;
@@ -26,8 +26,7 @@ pub(in crate::server) async fn answer(State(app): State<Arc<App>>, fields: Field
     let (asks, echoes) = read(&fields, &model)?;
     let n = asks.first().map_or(1, |ask| ask.n);
     let has_logprobs = asks.iter().any(|ask| ask.n_logprobs.is_some());
-    let is_streamed = fields.flag("stream")?;
-    let includes_usage = fields.object("stream_options")?.flag("include_usage")?;
+    let (is_streamed, includes_usage) = streaming(&fields)?;
     let answers = Answers::begin(&app, asks).await?;
     let head = Head { id: app.id("cmpl-"), created: now(), model, n, echoes, has_logprobs };
     if is_streamed {
@@ -44,6 +43,7 @@ const MAX_TOKENS: usize = 16;
 /// What is asked, and for each prompt its text where that is to stand before the answer.
 fn read(fields: &Fields, model: &Model) -> Result<(Vec<Ask>, Vec<String>), Fault> {
     refuse(fields, &unsupported::OPENAI)?;
+    check_types(fields)?;
     let prompts = prompts(fields)?;
     let echo = fields.flag("echo")?;
     let suffix: Option<String> = fields.get("suffix")?.filter(|suffix: &String| !suffix.is_empty());
@@ -58,6 +58,9 @@ fn read(fields: &Fields, model: &Model) -> Result<(Vec<Ask>, Vec<String>), Fault
     }
     // How many; of chat completions a client may send true.
     let n_logprobs = match fields.value("logprobs") {
+        None | Some(Value::Bool(false)) if n_top(fields, "top_logprobs")? > 0 => {
+            return Err(fields.fault("top_logprobs", "it goes with 'logprobs' alone"));
+        }
         None | Some(Value::Bool(false)) => None,
         Some(Value::Bool(true)) => Some(n_top(fields, "top_logprobs")?),
         Some(_) => Some(n_top(fields, "logprobs")?),
@@ -81,7 +84,7 @@ fn read(fields: &Fields, model: &Model) -> Result<(Vec<Ask>, Vec<String>), Fault
     let text = |prompt: &Asked| match prompt {
         Asked::Text(text) => text.clone(),
         Asked::Tokens(ids) => model.engine.tokenizer().decode(ids, ControlTokens::Hidden).unwrap_or_default(),
-        Asked::Chat(_) | Asked::Between { .. } => String::new(),
+        Asked::Chat(_) | Asked::Later { .. } | Asked::Between { .. } => String::new(),
     };
     let echoes = prompts.iter().map(|prompt| if echo { text(prompt) } else { String::new() }).collect();
     let asks = prompts.into_iter().map(|prompt| Ask { prompt, ..one.clone() }).collect();
@@ -196,7 +199,12 @@ impl Stream {
         if let Some(kept) = self.offsets.get_mut(index) {
             *kept = offset;
         }
-        data(&self.head.object(vec![choice]))
+        let mut chunk = self.head.object(vec![choice]);
+        if self.includes_usage {
+            // The last one has it.
+            chunk["usage"] = Value::Null;
+        }
+        data(&chunk)
     }
 }
 

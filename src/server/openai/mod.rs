@@ -82,6 +82,25 @@ fn n_top(fields: &Fields, name: &str) -> Result<usize, Fault> {
     }
 }
 
+/// Whether the answer is to come bit by bit, and with its usage.
+fn streaming(fields: &Fields) -> Result<(bool, bool), Fault> {
+    let is_streamed = fields.flag("stream")?;
+    let options = fields.object("stream_options")?;
+    if fields.value("stream_options").is_some() && !is_streamed {
+        return Err(fields.fault("stream_options", "it goes with 'stream': true alone"));
+    }
+    Ok((is_streamed, options.flag("include_usage")?))
+}
+
+/// Fields that nothing is done with, and whose types are wrong only by mistake.
+fn check_types(fields: &Fields) -> Result<(), Fault> {
+    for name in ["user", "service_tier", "safety_identifier", "prompt_cache_key"] {
+        fields.get::<String>(name)?;
+    }
+    fields.object("metadata")?;
+    fields.flag("store").map(drop)
+}
+
 /// The tools that are on offer, and which of them are to be called.
 fn tools(fields: &Fields) -> Result<(Vec<Tool>, Calls), Fault> {
     let tools = tools::read(fields)?;

@@ -5,7 +5,7 @@
 mod events;
 mod object;
 
-use super::{is_single, now, tools};
+use super::{check_types, is_single, now, streaming, tools};
 use crate::chat::{Assistant, Conversation, Message, Options, ToolCall, ToolResult};
 use crate::server::answers::Answers;
 use crate::server::app::App;
@@ -29,7 +29,7 @@ pub(in crate::server) async fn answer(State(app): State<Arc<App>>, fields: Field
     let model = app.model()?;
     model.check_name(&fields)?;
     let ask = read(&fields, &model)?;
-    let is_streamed = fields.flag("stream")?;
+    let (is_streamed, _) = streaming(&fields)?;
     let answers = Answers::begin(&app, vec![ask]).await?;
     let head = Head { id: app.id("resp_"), created: now(), model, app, said: object::said(&fields) };
     if is_streamed {
@@ -43,8 +43,8 @@ pub(in crate::server) async fn answer(State(app): State<Arc<App>>, fields: Field
 fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
     refuse(fields, &unsupported::OPENAI)?;
     refuse(fields, &unsupported::RESPONSES)?;
-    // It is repeated, and else of no use.
-    fields.object("metadata")?;
+    check_types(fields)?;
+    fields.get::<Vec<String>>("include")?;
     let (offered, calls) = tools(fields)?;
     let mut messages: Vec<Message> = fields.get("instructions")?.into_iter().map(Message::System).collect();
     messages.extend(input(fields)?);
