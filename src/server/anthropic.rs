@@ -12,7 +12,7 @@ use super::stream::{self, Wire, event};
 use super::tokens::blocking;
 use super::tools::{check, find, not_a_function};
 use super::unsupported::{self, refuse};
-use crate::chat::{Assistant, Conversation, Message, Options, Tool, ToolCall, ToolResult};
+use crate::chat::{Assistant, Conversation, Message, Options, Tool, ToolCall, ToolResult, whole_members};
 use crate::engine::Usage;
 use axum::Json;
 use axum::extract::State;
@@ -204,13 +204,19 @@ fn call_block(call: &Call, input: &Value) -> Value {
     json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input })
 }
 
+/// An object always: of a call that was cut it has the members that are whole, and may have none. The block says which tool
+/// it was to be, as a stream's does; that it is not all of it says the reason why the message stopped.
+fn input(call: &Call) -> Value {
+    let arguments = if call.is_cut { whole_members(&call.arguments) } else { call.arguments.clone() };
+    // What is no object was not read as a call.
+    serde_json::from_str(&arguments).unwrap_or_else(|_| json!({}))
+}
+
 fn message(id: &str, name: &str, whole: &Whole) -> Value {
     let mut content: Vec<Value> = whole.reasoning.iter().map(|text| thinking_block(text)).collect();
     if !whole.content.is_empty() {
         content.push(json!({ "type": "text", "text": whole.content }));
     }
-    // What is no object was not read as a call.
-    let input = |call: &Call| serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
     content.extend(whole.calls.iter().map(|call| call_block(call, &input(call))));
     let (reason, sequence) = stop_reason(whole.end.as_ref());
     let usage = whole.end.as_ref().map(|end| usage_json(&end.usage));
@@ -224,7 +230,7 @@ struct Stream {
     id: String,
     name: String,
     n_blocks: usize,
-    /// The block that grows: text, or thinking.
+    /// The block that grows: text, thinking, or a call.
     open: Option<&'static str>,
     has_begun: bool,
     end: Option<End>,
@@ -297,11 +303,12 @@ impl Wire for Stream {
             }
             Said::Content(text) => self.open("text") + &self.delta(&json!({ "type": "text_delta", "text": text })),
             Said::Call(call) => {
-                let delta = json!({ "type": "input_json_delta", "partial_json": call.arguments });
                 let closed = self.close();
-                let started = self.block_start(&call_block(&call, &json!({})));
-                closed + &started + &self.delta(&delta) + &self.block_stop()
+                self.open = Some("tool_use");
+                closed + &self.block_start(&call_block(&call, &json!({})))
             }
+            Said::Arguments(text) => self.delta(&json!({ "type": "input_json_delta", "partial_json": text })),
+            Said::Called(_) | Said::NotCalled => self.close(),
             Said::End(end) => {
                 self.end = Some(end);
                 String::new()

@@ -178,6 +178,13 @@ impl Wire for Stream {
                 value["index"] = number.into();
                 self.delta(index, &json!({ "tool_calls": [value] }), None)
             }
+            Said::Arguments(text) => {
+                let number = self.n_calls.get(index).map_or(0, |n| n.saturating_sub(1));
+                let value = json!({ "index": number, "function": { "arguments": text } });
+                self.delta(index, &json!({ "tool_calls": [value] }), None)
+            }
+            // It ends where something else begins.
+            Said::Called(_) | Said::NotCalled => String::new(),
             Said::End(end) => {
                 let text = self.delta(index, &json!({}), Some(finish_reason(&end.reason)));
                 self.ends.push(end);
