@@ -1,4 +1,4 @@
-//! Calls of tools in answers of `serve`: as they come, cut by a limit, gone wrong.
+//! Calls of tools in answers of `serve`: as they come, cut by a limit, gone wrong; and in the history of a request.
 
 #![cfg(feature = "demo")]
 
@@ -209,4 +209,77 @@ fn calls_that_go_wrong_are_text() {
     let items = events.last().unwrap()["response"]["output"].as_array().unwrap();
     let states: Vec<[&Value; 2]> = items.iter().map(|item| [&item["type"], &item["status"]]).collect();
     assert_eq!(states, [[&json!("function_call"), &json!("incomplete")], [&json!("message"), &json!("completed")]]);
+}
+
+/// Every call in a history has its result right behind it, and every result its call.
+#[test]
+fn calls_without_results_are_refused() {
+    let server = Server::start(&[]);
+    let refused = |path: &str, body: &Value, place: &str, says: &str| {
+        let response = server.post(path, body);
+        let error = &response.json()["error"];
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(response.status == 400 && message.starts_with(&format!("'{place}'")), "{body}: {response:?}");
+        assert!(message.contains(says), "{message}");
+        if !path.ends_with("messages") {
+            assert_eq!(error["param"], place, "{response:?}");
+        }
+    };
+    let user = || json!({ "role": "user", "content": "x" });
+    let call = |id: &str| json!({ "id": id, "type": "function", "function": { "name": "f", "arguments": "{}" } });
+    let calls =
+        |ids: &[&str]| json!({ "role": "assistant", "tool_calls": ids.iter().map(|id| call(id)).collect::<Vec<_>>() });
+    let result = |id: &str| json!({ "role": "tool", "tool_call_id": id, "content": "1" });
+    let history = |messages: Vec<Value>| chat(&json!({ "messages": messages, "max_tokens": 1 }));
+    for (messages, place, says) in [
+        (vec![user(), calls(&["a"]), user()], "messages[1].tool_calls[0].id", "'a' has no result"),
+        (vec![user(), calls(&["a", "b"]), result("a")], "messages[1].tool_calls[1].id", "role 'tool'"),
+        (vec![user(), calls(&["a"])], "messages[1].tool_calls[0].id", "'a'"),
+        (vec![user(), calls(&["a"]), result("b")], "messages[2].tool_call_id", "'b'"),
+        (vec![user(), result("a")], "messages[1].tool_call_id", "'a'"),
+    ] {
+        refused(CHAT, &history(messages), place, says);
+    }
+    assert_eq!(server.post(CHAT, &history(vec![user(), calls(&["a", "b"]), result("b"), result("a")])).status, 200);
+
+    let used = |ids: &[&str]| {
+        let block = |id: &&str| json!({ "type": "tool_use", "id": id, "name": "f", "input": {} });
+        json!({ "role": "assistant", "content": ids.iter().map(block).collect::<Vec<_>>() })
+    };
+    let block = |id: &str| json!({ "type": "tool_result", "tool_use_id": id, "content": "1" });
+    let said = |blocks: Vec<Value>| json!({ "role": "user", "content": blocks });
+    let text = || json!({ "type": "text", "text": "x" });
+    let history = |history: Vec<Value>| messages(&json!({ "messages": history, "max_tokens": 1 }));
+    for (messages, place, says) in [
+        (vec![user(), used(&["a"]), user()], "messages[1].content[0].id", "tool_result"),
+        (vec![user(), used(&["a", "b"]), said(vec![block("a"), text()])], "messages[1].content[1].id", "'b'"),
+        (vec![user(), used(&["a"]), said(vec![text(), block("a")])], "messages[1].content[0].id", "before any text"),
+        (vec![user(), used(&["a"])], "messages[1].content[0].id", "'a'"),
+        (vec![user(), used(&["a"]), said(vec![block("b")])], "messages[2].content[0].tool_use_id", "'b'"),
+    ] {
+        refused("/v1/messages", &history(messages), place, says);
+    }
+    let answered = vec![user(), used(&["a", "b"]), said(vec![block("b"), block("a"), text()])];
+    assert_eq!(server.post("/v1/messages", &history(answered)).status, 200);
+
+    let item = |id: &str| json!({ "type": "function_call", "call_id": id, "name": "f", "arguments": "{}" });
+    let output = |id: &str| json!({ "type": "function_call_output", "call_id": id, "output": "1" });
+    let history = |items: Vec<Value>| response(&json!({ "input": items, "max_output_tokens": 1 }));
+    for (items, place, says) in [
+        (vec![user(), item("a"), user()], "input[1].call_id", "function_call_output"),
+        (vec![user(), item("a"), item("b"), output("b")], "input[1].call_id", "'a'"),
+        (vec![user(), output("a")], "input[1].call_id", "'a'"),
+    ] {
+        refused("/v1/responses", &history(items), place, says);
+    }
+    // What a response itself says behind a call goes back with it.
+    let answer = json!({ "role": "assistant", "content": [{ "type": "output_text", "text": "y" }] });
+    assert_eq!(
+        server.post("/v1/responses", &history(vec![user(), item("a"), answer, output("a"), user()])).status,
+        200
+    );
+    let unnamed =
+        json!({ "role": "assistant", "content": "", "tool_calls": [{ "function": { "name": "f", "arguments": {} } }] });
+    let body = json!({ "messages": [user(), unnamed, user()], "stream": false, "options": { "num_predict": 1 } });
+    assert_eq!(server.post("/api/chat", &body).status, 200);
 }

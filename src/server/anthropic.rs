@@ -3,6 +3,7 @@
 use super::answers::{Answers, Call, End, Reason, Said, Whole};
 use super::app::App;
 use super::ask::{self, Ask, Asked, Calls, Chat};
+use super::awaited::Awaited;
 use super::fault::Fault;
 use super::fields::Fields;
 use super::form::response_format;
@@ -66,9 +67,11 @@ fn chat(fields: &Fields, model: &Model) -> Result<Chat, Fault> {
     if fields.value("system").is_some() {
         messages.push(Message::System(text_of(fields, "system")?));
     }
+    let mut awaited = Awaited::by("a block of the type 'tool_result', before any text,");
     for message in fields.objects("messages")? {
-        read_message(&message, &mut messages)?;
+        read_message(&message, &mut messages, &mut awaited)?;
     }
+    awaited.end()?;
     let choice = fields.object("tool_choice")?;
     let kind: Option<String> = choice.get("type")?;
     let (mut tools, mut calls) = (tools(fields)?, Calls::Free);
@@ -130,7 +133,7 @@ fn block_text(block: &Fields) -> Result<String, Fault> {
 }
 
 /// A message of blocks can be several of ours: results of tools stand in a user's message.
-fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fault> {
+fn read_message(message: &Fields, messages: &mut Vec<Message>, awaited: &mut Awaited) -> Result<(), Fault> {
     let role: String = message.need("role")?;
     let is_user = match role.as_str() {
         "user" => true,
@@ -141,7 +144,11 @@ fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fau
         }
         _ => return Err(message.fault("role", "it must be user or assistant")),
     };
+    if !is_user {
+        awaited.end()?;
+    }
     if let Some(Value::String(text)) = message.value("content") {
+        awaited.end()?;
         messages.push(if is_user { Message::User(text.clone()) } else { Message::assistant(text.clone()) });
         return Ok(());
     }
@@ -150,28 +157,38 @@ fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fau
     for block in blocks(message, "content")? {
         let kind: String = block.need("type")?;
         match (kind.as_str(), is_user) {
-            ("text", true) => text += &block.need::<String>("text")?,
+            ("text", true) => {
+                awaited.end()?;
+                text += &block.need::<String>("text")?;
+            }
             ("text", false) => said.content += &block.need::<String>("text")?,
             ("thinking", false) => said.reasoning.get_or_insert_default().push_str(&block.need::<String>("thinking")?),
             ("redacted_thinking", false) => {}
             ("tool_use", false) => {
                 let input: Value = block.get("input")?.unwrap_or_else(|| json!({}));
-                let arguments = stream::json(&input);
-                said.tool_calls.push(ToolCall { id: block.get("id")?, name: block.need("name")?, arguments });
+                let call =
+                    ToolCall { id: block.get("id")?, name: block.need("name")?, arguments: stream::json(&input) };
+                awaited.call(call.id.as_deref(), block.path("id"));
+                said.tool_calls.push(call);
             }
             ("tool_result", true) => {
                 if !text.is_empty() {
                     messages.push(Message::User(std::mem::take(&mut text)));
                 }
                 let content = text_of(&block, "content")?;
-                messages.push(Message::Tool(ToolResult { call_id: block.get("tool_use_id")?, content }));
+                let call_id: Option<String> = block.get("tool_use_id")?;
+                awaited.result(call_id.as_deref(), block.path("tool_use_id"))?;
+                messages.push(Message::Tool(ToolResult { call_id, content }));
             }
             _ => return Err(block.fault("type", "only text, thinking, tool_use and tool_result are understood")),
         }
     }
     match is_user {
         true if text.is_empty() && matches!(messages.last(), Some(Message::Tool(_))) => {}
-        true => messages.push(Message::User(text)),
+        true => {
+            awaited.end()?;
+            messages.push(Message::User(text));
+        }
         false => messages.push(Message::Assistant(said)),
     }
     Ok(())

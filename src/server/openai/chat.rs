@@ -8,6 +8,7 @@ use crate::engine::Scored;
 use crate::server::answers::{Answers, End, Said, Whole, total};
 use crate::server::app::App;
 use crate::server::ask::{self, Ask, Asked, Calls, Chat};
+use crate::server::awaited;
 use crate::server::fault::Fault;
 use crate::server::fields::{Fields, objects};
 use crate::server::form::form;
@@ -44,6 +45,7 @@ fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
     messages.iter().try_for_each(|message| refuse(message, &unsupported::MESSAGE))?;
     let (offered, calls) = tools(fields)?;
     let conversation = conversation(fields, offered)?;
+    awaited::check(&conversation.messages)?;
     let ending = ask::ending_by(fields, goes_on(fields, messages.last())?, &conversation)?;
     let options = Options { thinking: ask::thinking(fields, model)?, ending };
     let form = form(fields, &fields.object("response_format")?)?;
