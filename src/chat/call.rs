@@ -2,14 +2,14 @@
 //!
 //! Owns what is forgiven: the type `function` may be missing, so may the fence and the line breaks
 //! around it. Everything else that is not part of the call makes it malformed, because accepting it
-//! would lose text. Knows nothing of streams.
+//! would lose text. Knows nothing of streams but where the arguments of a call begin.
 
 use serde::de::IgnoredAny;
 
 /// Why generated text is no tool call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallFault {
-    #[error("the tool call has no name, or one with spaces in it")]
+    #[error("the tool call has no name, or one with spaces or a brace in it")]
     Name,
     #[error("the tool call has an unknown type")]
     Type,
@@ -25,6 +25,21 @@ pub enum CallFault {
 
 /// Name and arguments of a call whose text is `head`, and `tail` after the separator if there was one.
 pub(super) fn parse<'a>(head: &'a str, tail: Option<&'a str>) -> Result<(&'a str, &'a str), CallFault> {
+    let (name, rest) = split(head, tail)?;
+    Ok((name, arguments(rest)?))
+}
+
+/// As [`parse`], once the first brace has come: the name, and what came of the arguments. None where what came can be no
+/// call, whatever follows; so what is found here is what is found when the call is whole, if it is one.
+pub(super) fn begun<'a>(head: &'a str, tail: Option<&'a str>) -> Option<(&'a str, &'a str)> {
+    let (name, rest) = split(head, tail).ok()?;
+    let (text, _) = unfenced(rest);
+    text.starts_with('{').then_some((name, text))
+}
+
+pub(super) const FENCE: &str = "```";
+
+fn split<'a>(head: &'a str, tail: Option<&'a str>) -> Result<(&'a str, &'a str), CallFault> {
     let (name, rest) = match tail.map(str::trim_start) {
         // `name⟨sep⟩arguments`
         Some(tail) if tail.starts_with('{') || tail.starts_with(FENCE) => (head.trim(), tail),
@@ -33,13 +48,12 @@ pub(super) fn parse<'a>(head: &'a str, tail: Option<&'a str>) -> Result<(&'a str
         Some(_) => return Err(CallFault::Type),
         None => split_name(head.trim_start()),
     };
-    if name.is_empty() || name.contains(char::is_whitespace) {
-        return Err(CallFault::Name);
+    // Where there is a brace, the arguments have begun: a separator behind it separates nothing.
+    match name.is_empty() || name.contains(|c: char| c.is_whitespace() || c == '{') {
+        true => Err(CallFault::Name),
+        false => Ok((name, rest)),
     }
-    Ok((name, arguments(rest)?))
 }
-
-const FENCE: &str = "```";
 
 fn split_name(text: &str) -> (&str, &str) {
     let ends = [text.find(char::is_whitespace), text.find('{'), text.find(FENCE)];
@@ -50,10 +64,7 @@ fn split_name(text: &str) -> (&str, &str) {
 
 /// The JSON object at the start of `text`, which nothing but the end of a fence may follow.
 fn arguments(text: &str) -> Result<&str, CallFault> {
-    let (text, fenced) = match text.strip_prefix(FENCE) {
-        Some(inner) => (inner.strip_prefix("json").unwrap_or(inner).trim_start(), true),
-        None => (text, false),
-    };
+    let (text, fenced) = unfenced(text);
     if text.is_empty() || (fenced && text.starts_with(FENCE)) {
         return Err(CallFault::NoArguments);
     }
@@ -71,6 +82,14 @@ fn arguments(text: &str) -> Result<&str, CallFault> {
     match rest.trim() {
         "" | FENCE => Ok(json),
         _ => Err(CallFault::Trailing),
+    }
+}
+
+/// The text behind the beginning of a fence, and whether there is one.
+fn unfenced(text: &str) -> (&str, bool) {
+    match text.strip_prefix(FENCE) {
+        Some(inner) => (inner.strip_prefix("json").unwrap_or(inner).trim_start(), true),
+        None => (text, false),
     }
 }
 
@@ -107,6 +126,7 @@ mod tests {
         for (head, tail, expected) in [
             ("", Some("{}"), "no name"),
             ("two words", Some("{}"), "no name"),
+            ("f{\"a\":", Some("{}"), "no name"),
             ("other", Some("f\n{}"), "unknown type"),
             ("function", Some("f"), "no arguments"),
             ("function", Some("f\n```json\n```"), "no arguments"),

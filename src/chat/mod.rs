@@ -26,10 +26,12 @@
 mod base;
 mod call;
 mod family;
+mod growing;
 mod jinja;
 mod message;
 pub mod official;
 mod parse;
+mod partial;
 mod prompt;
 #[cfg(test)]
 mod properties;
@@ -46,6 +48,7 @@ pub use family::{Detected, Facts, Family, Thinking, UnknownFamily};
 pub use jinja::{Agreement, FileTemplate, JinjaError, SpecialTokens};
 pub use message::{Assistant, Conversation, Message, MessageError, Tool, ToolCall, ToolResult};
 pub use parse::{Answer, Event, Expects, Parser, Piece};
+pub use partial::whole_members;
 pub use prompt::{Prompt, completion, fim};
 pub use template::{Ending, Options, TemplateError};
 pub use tools::CallRest;

@@ -2,14 +2,15 @@
 //!
 //! Only control tokens mark tool calls, so text that merely spells a marker stays text. Reasoning
 //! ends at `</think>` in either form, because that is how the models' own code finds it. A call is
-//! reported when it is whole: what was sent cannot be taken back, and a call that turns out
-//! malformed must become content. Nothing is dropped but markers, the tags, the line breaks next to
+//! told of as it grows, once it is certain to be meant as one, and reported when it is whole; one that
+//! turns out malformed becomes content. Nothing is dropped but markers, the tags, the line breaks next to
 //! the tags, and the frame of a well-formed call. Calls may come in the midst of reasoning, which then
 //! goes on behind them.
 //!
 //! Where the input is cut into pieces makes no difference: text is read character by character.
 
-use super::call::{self, CallFault};
+use super::call::CallFault;
+use super::growing::Growing;
 use super::message::{Assistant, ToolCall};
 use super::prompt::{THINK, THINK_END};
 use super::tools::{CALL_BEGIN, CALL_END, CALLS_BEGIN, CALLS_END, SEP};
@@ -43,6 +44,12 @@ pub enum Event {
     Reasoning(String),
     /// More content.
     Content(String),
+    /// A call begins: its name is certain. Who wants whole calls only waits for what this ends with: a [`ToolCall`](Event::ToolCall)
+    /// or [`Malformed`](Event::Malformed) text.
+    CallBegun { name: String },
+    /// More of the arguments of the call that was begun: all of them together are those of the call, if it becomes one,
+    /// and else no whole JSON object.
+    Arguments(String),
     /// A whole, well-formed call.
     ToolCall { name: String, arguments: String },
     /// Text that began like a tool call and is none: content, and a sign that something went wrong.
@@ -65,6 +72,7 @@ impl Answer {
             Event::ToolCall { name, arguments } => {
                 self.message.tool_calls.push(ToolCall { id: None, name, arguments });
             }
+            Event::CallBegun { .. } | Event::Arguments(_) => {}
             Event::Malformed { text, fault } => {
                 self.message.content.push_str(&text);
                 self.faults.push(fault);
@@ -105,16 +113,7 @@ enum State {
     Section {
         held: String,
     },
-    Call(Call),
-}
-
-/// A call that is not whole yet.
-#[derive(Debug)]
-struct Call {
-    /// All its text, markers too.
-    raw: String,
-    head: String,
-    tail: Option<String>,
+    Call(Growing),
 }
 
 impl Parser {
@@ -142,6 +141,18 @@ impl Parser {
     pub fn finish(mut self) -> Vec<Event> {
         self.release();
         self.events
+    }
+
+    /// Ends an answer that a limit cut, and returns the call that it was in the midst of. Markers without a call are dropped:
+    /// what they would have marked is not known.
+    pub fn cut(mut self) -> (Vec<Event>, Option<ToolCall>) {
+        if let State::Call(call) = self.state {
+            let call = call.cut(&mut self.events);
+            return (self.events, call);
+        }
+        self.release();
+        self.events.retain(|event| !matches!(event, Event::Malformed { .. }));
+        (self.events, None)
     }
 
     fn text(&mut self, text: &str) {
@@ -202,27 +213,24 @@ impl Parser {
                 self.release();
                 self.character(c);
             }
-            State::Call(call) => call.push(c.encode_utf8(&mut [0; 4])),
+            State::Call(call) => call.push(c.encode_utf8(&mut [0; 4]), &mut self.events),
         }
     }
 
     fn control(&mut self, token: &str) {
         match (&mut self.state, token) {
-            (State::Call(call), SEP) if call.tail.is_none() => {
-                call.raw.push_str(token);
-                call.tail = Some(String::new());
-            }
+            (State::Call(call), SEP) => call.separate(token, &mut self.events),
             (State::Call(_), CALL_END) => self.end_call(token),
             (State::Call(_), CALLS_BEGIN | CALL_BEGIN | CALLS_END) => {
                 self.end_call("");
                 self.control(token);
             }
-            (State::Call(call), _) => call.push(token),
+            (State::Call(call), _) => call.push(token, &mut self.events),
 
             (State::Section { held }, CALLS_BEGIN) => held.push_str(token),
             (State::Section { held }, CALL_BEGIN) => {
                 let raw = std::mem::take(held) + token;
-                self.state = State::Call(Call { raw, head: String::new(), tail: None });
+                self.state = State::Call(Growing::new(raw));
             }
             (State::Section { .. }, CALLS_END) if self.section => {
                 self.section = false;
@@ -318,12 +326,9 @@ impl Parser {
         let State::Call(call) = std::mem::replace(&mut self.state, next) else {
             return;
         };
-        match call::parse(&call.head, call.tail.as_deref()) {
-            Ok((name, arguments)) => {
-                self.section = true;
-                self.events.push(Event::ToolCall { name: name.to_owned(), arguments: arguments.to_owned() });
-            }
-            Err(fault) => self.emit_malformed(&(call.raw + marker), fault),
+        match call.end(marker, &mut self.events) {
+            Ok(()) => self.section = true,
+            Err((text, fault)) => self.emit_malformed(&text, fault),
         }
     }
 
@@ -354,13 +359,6 @@ impl Parser {
         if !text.is_empty() {
             self.events.push(Event::Malformed { text: text.to_owned(), fault });
         }
-    }
-}
-
-impl Call {
-    fn push(&mut self, text: &str) {
-        self.raw.push_str(text);
-        self.tail.as_mut().unwrap_or(&mut self.head).push_str(text);
     }
 }
 

@@ -282,6 +282,7 @@ fn joined(events: Vec<Event>) -> Vec<Event> {
         match (joined.last_mut(), event) {
             (Some(Event::Reasoning(last)), Event::Reasoning(text)) => last.push_str(&text),
             (Some(Event::Content(last)), Event::Content(text)) => last.push_str(&text),
+            (Some(Event::Arguments(last)), Event::Arguments(text)) => last.push_str(&text),
             (_, event) => joined.push(event),
         }
     }
@@ -347,6 +348,7 @@ proptest! {
         let mut returned = String::new();
         for event in parse(expects, pieces.iter().map(as_piece)) {
             match event {
+                Event::CallBegun { .. } | Event::Arguments(_) => {}
                 Event::Reasoning(text) | Event::Content(text) | Event::Malformed { text, .. } => returned.push_str(&text),
                 Event::ToolCall { name, arguments } => {
                     prop_assert!(serde_json::from_str::<serde_json::Map<_, _>>(&arguments).is_ok(), "{}", arguments);
@@ -362,5 +364,40 @@ proptest! {
         }
         let bare = |text: &str| text.chars().filter(|c| matches!(c, '{' | '}' | '"' | ':')).count();
         prop_assert_eq!(bare(&returned), bare(&frame));
+    }
+
+    /// Whoever is told of a call as it grows has the same in the end; and nothing that looks whole where it becomes none.
+    #[test]
+    fn calls_grow_into_what_they_are(pieces in generated(), expects in expects(), limit in 0_usize..40) {
+        let mut begun: Option<(String, String)> = None;
+        for event in parse(expects, pieces.iter().map(as_piece)) {
+            match event {
+                Event::CallBegun { name } => prop_assert_eq!(begun.replace((name, String::new())), None),
+                Event::Arguments(text) => begun.as_mut().unwrap().1.push_str(&text),
+                Event::ToolCall { name, arguments } => prop_assert_eq!(begun.take(), Some((name, arguments))),
+                Event::Malformed { text, .. } => if let Some((name, arguments)) = begun.take() {
+                    prop_assert!(text.contains(&name) && text.contains(&arguments), "{} {}", text, arguments);
+                    prop_assert!(serde_json::from_str::<serde_json::Value>(&arguments).is_err(), "{}", arguments);
+                },
+                Event::Reasoning(_) | Event::Content(_) => prop_assert_eq!(&begun, &None),
+            }
+        }
+        prop_assert_eq!(&begun, &None);
+
+        let mut parser = Parser::new(expects);
+        let mut events: Vec<Event> = pieces.iter().take(limit).flat_map(|piece| parser.push(as_piece(piece))).collect();
+        let (last, cut) = parser.cut();
+        events.extend(last);
+        let n = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
+        let n_begun = n(|event| matches!(event, Event::CallBegun { .. }));
+        let n_whole = n(|event| matches!(event, Event::ToolCall { .. }));
+        match cut {
+            None => prop_assert!(n_begun >= n_whole),
+            Some(call) => {
+                prop_assert!(n_begun > n_whole && serde_json::from_str::<serde_json::Value>(&call.arguments).is_err());
+                let told = joined(events).pop();
+                prop_assert_eq!(told, Some(Event::Arguments(call.arguments)));
+            }
+        }
     }
 }

@@ -215,7 +215,10 @@ mod tests {
         let schema = json!({"properties": {"a": {"type": "integer"}}});
         let tools = ["f", "g"]
             .map(|name| serde_json::from_value::<Tool>(json!({"name": name, "parameters": schema.clone()})).unwrap());
-        let expected = vec![Event::ToolCall { name: "g".into(), arguments: r#"{"a": 1}"#.into() }];
+        let (name, arguments) = ("g".to_owned(), r#"{"a": 1}"#.to_owned());
+        let told = [r#"{"a": 1"#, "}"].map(|text| Event::Arguments(text.into()));
+        let [begun, ended] = told;
+        let expected = [Event::CallBegun { name: name.clone() }, begun, ended, Event::ToolCall { name, arguments }];
         for form in [Form::Fenced, Form::Bare] {
             let mut prompt = Prompt::default();
             prompt.expect(Expects::Reasoning);

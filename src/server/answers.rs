@@ -24,16 +24,25 @@ pub(super) enum Said {
     Token(Scored),
     Reasoning(String),
     Content(String),
+    /// A call begins; it has no arguments yet. Who wants whole calls only waits for [`Said::Called`].
     Call(Call),
+    /// More of the arguments of the call that has begun.
+    Arguments(String),
+    /// The call that has begun is over. This is all of it.
+    Called(Call),
+    /// The call that has begun is none: its text comes next, as content.
+    NotCalled,
     End(End),
     Failed(Fault),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Call {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) arguments: String,
+    /// A limit ended the answer in its midst: the arguments are the beginning of a JSON object.
+    pub(super) is_cut: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +81,14 @@ struct Answer {
     form: Option<String>,
     single_call: bool,
     n_calls: usize,
+    /// The call that has begun.
+    call: Option<Call>,
+    /// A call was cut.
+    is_cut: bool,
+    /// A call became none, and its client was told of its beginning.
+    misled: bool,
+    /// Its client is told when all is said, not before.
+    is_collected: bool,
     /// A tool was called, and nothing more is wanted.
     is_enough: bool,
     is_over: bool,
@@ -141,6 +158,10 @@ impl Answers {
             form,
             single_call: settled.single_call,
             n_calls: 0,
+            call: None,
+            is_cut: false,
+            misled: false,
+            is_collected: false,
             is_enough: false,
             is_over: false,
         });
@@ -197,15 +218,16 @@ impl Answers {
 
     /// Waits for all of them.
     pub(super) async fn collect(mut self) -> Result<Vec<Whole>, Fault> {
+        self.answers.iter_mut().for_each(|answer| answer.is_collected = true);
         let mut wholes: Vec<Whole> = self.answers.iter().map(|_| Whole::default()).collect();
         while let Some((index, said)) = self.next().await {
             let Some(whole) = wholes.get_mut(index) else { continue };
             match said {
-                Said::Prompt(_) => {}
+                Said::Prompt(_) | Said::Call(_) | Said::Arguments(_) | Said::NotCalled => {}
                 Said::Token(scored) => whole.tokens.push(scored),
                 Said::Reasoning(text) => whole.reasoning.get_or_insert_default().push_str(&text),
                 Said::Content(text) => whole.content.push_str(&text),
-                Said::Call(call) => whole.calls.push(call),
+                Said::Called(call) => whole.calls.push(call),
                 Said::End(end) => whole.end = Some(end),
                 Said::Failed(fault) => return Err(fault),
             }
@@ -242,9 +264,23 @@ impl Answer {
             }
             match event {
                 chat::Event::Reasoning(text) => said.push(Said::Reasoning(text)),
-                chat::Event::Content(text) | chat::Event::Malformed { text, .. } => said.push(Said::Content(text)),
-                chat::Event::ToolCall { name, arguments } => {
-                    said.push(Said::Call(Call { id: app.id("call_"), name, arguments }));
+                chat::Event::Content(text) => said.push(Said::Content(text)),
+                chat::Event::Malformed { text, .. } => {
+                    if self.call.take().is_some() {
+                        self.misled = !self.is_collected;
+                        said.push(Said::NotCalled);
+                    }
+                    said.push(Said::Content(text));
+                }
+                chat::Event::CallBegun { name } => {
+                    let call = Call { id: app.id("call_"), name, ..Call::default() };
+                    self.call = Some(call.clone());
+                    said.push(Said::Call(call));
+                }
+                chat::Event::Arguments(text) => said.push(Said::Arguments(text)),
+                chat::Event::ToolCall { arguments, .. } => {
+                    let begun = self.call.take().unwrap_or_default();
+                    said.push(Said::Called(Call { arguments, ..begun }));
                     self.n_calls += 1;
                     if self.single_call {
                         self.is_enough = true;
@@ -265,16 +301,19 @@ impl Answer {
             stopped.into_iter().for_each(|text| self.read(&Piece::Text(text), app, said));
         }
         if let Some(parser) = self.parser.take() {
-            let mut events = parser.finish();
-            if matches!(finished.reason, FinishReason::Length | FinishReason::ContextFull) {
-                // A call that was cut is none, and its markers are nobody's text.
-                events.retain(|event| !matches!(event, chat::Event::Malformed { .. }));
-            }
+            let is_limit = matches!(finished.reason, FinishReason::Length | FinishReason::ContextFull);
+            let (events, cut) = if is_limit { parser.cut() } else { (parser.finish(), None) };
             self.say(events, app, said);
+            if let (Some(begun), Some(cut)) = (self.call.take(), cut) {
+                self.is_cut = true;
+                said.push(Said::Called(Call { arguments: cut.arguments, is_cut: true, ..begun }));
+            }
         }
         let usage = finished.usage;
         let reason = match finished.reason {
-            _ if self.n_calls > 0 => Reason::Calls,
+            _ if self.is_cut => Reason::Length,
+            // Not where a client holds half a call too, that it could run with the others.
+            _ if self.n_calls > 0 && !self.misled => Reason::Calls,
             FinishReason::EndOfAnswer if finished.is_satisfied == Some(false) => {
                 let why = "the answer is not what it has to be: the model ended it while it was reasoning";
                 said.push(Said::Failed(Fault::new(Kind::Internal, why)));

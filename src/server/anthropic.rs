@@ -3,6 +3,7 @@
 use super::answers::{Answers, Call, End, Reason, Said, Whole};
 use super::app::App;
 use super::ask::{self, Ask, Asked, Calls, Chat};
+use super::awaited::Awaited;
 use super::fault::Fault;
 use super::fields::Fields;
 use super::form::response_format;
@@ -12,7 +13,7 @@ use super::stream::{self, Wire, event};
 use super::tokens::blocking;
 use super::tools::{check, find, not_a_function};
 use super::unsupported::{self, refuse};
-use crate::chat::{Assistant, Conversation, Message, Options, Tool, ToolCall, ToolResult};
+use crate::chat::{Assistant, Conversation, Message, Options, Tool, ToolCall, ToolResult, whole_members};
 use crate::engine::Usage;
 use axum::Json;
 use axum::extract::State;
@@ -69,9 +70,11 @@ fn chat(fields: &Fields, model: &Model) -> Result<Chat, Fault> {
     if fields.value("system").is_some() {
         messages.push(Message::System(text_of(fields, "system")?));
     }
+    let mut awaited = Awaited::by("a block of the type 'tool_result', before any text,");
     for message in fields.objects("messages")? {
-        read_message(&message, &mut messages)?;
+        read_message(&message, &mut messages, &mut awaited)?;
     }
+    awaited.end()?;
     let choice = fields.object("tool_choice")?;
     let kind: Option<String> = choice.get("type")?;
     let (mut tools, mut calls) = (tools(fields)?, Calls::Free);
@@ -133,7 +136,7 @@ fn block_text(block: &Fields) -> Result<String, Fault> {
 }
 
 /// A message of blocks can be several of ours: results of tools stand in a user's message.
-fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fault> {
+fn read_message(message: &Fields, messages: &mut Vec<Message>, awaited: &mut Awaited) -> Result<(), Fault> {
     let role: String = message.need("role")?;
     let is_user = match role.as_str() {
         "user" => true,
@@ -144,7 +147,11 @@ fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fau
         }
         _ => return Err(message.fault("role", "it must be user or assistant")),
     };
+    if !is_user {
+        awaited.end()?;
+    }
     if let Some(Value::String(text)) = message.value("content") {
+        awaited.end()?;
         messages.push(if is_user { Message::User(text.clone()) } else { Message::assistant(text.clone()) });
         return Ok(());
     }
@@ -153,28 +160,38 @@ fn read_message(message: &Fields, messages: &mut Vec<Message>) -> Result<(), Fau
     for block in blocks(message, "content")? {
         let kind: String = block.need("type")?;
         match (kind.as_str(), is_user) {
-            ("text", true) => text += &block.need::<String>("text")?,
+            ("text", true) => {
+                awaited.end()?;
+                text += &block.need::<String>("text")?;
+            }
             ("text", false) => said.content += &block.need::<String>("text")?,
             ("thinking", false) => said.reasoning.get_or_insert_default().push_str(&block.need::<String>("thinking")?),
             ("redacted_thinking", false) => {}
             ("tool_use", false) => {
                 let input: Value = block.get("input")?.unwrap_or_else(|| json!({}));
-                let arguments = stream::json(&input);
-                said.tool_calls.push(ToolCall { id: block.get("id")?, name: block.need("name")?, arguments });
+                let call =
+                    ToolCall { id: block.get("id")?, name: block.need("name")?, arguments: stream::json(&input) };
+                awaited.call(call.id.as_deref(), block.path("id"));
+                said.tool_calls.push(call);
             }
             ("tool_result", true) => {
                 if !text.is_empty() {
                     messages.push(Message::User(std::mem::take(&mut text)));
                 }
                 let content = text_of(&block, "content")?;
-                messages.push(Message::Tool(ToolResult { call_id: block.get("tool_use_id")?, content }));
+                let call_id: Option<String> = block.get("tool_use_id")?;
+                awaited.result(call_id.as_deref(), block.path("tool_use_id"))?;
+                messages.push(Message::Tool(ToolResult { call_id, content }));
             }
             _ => return Err(block.fault("type", "only text, thinking, tool_use and tool_result are understood")),
         }
     }
     match is_user {
         true if text.is_empty() && matches!(messages.last(), Some(Message::Tool(_))) => {}
-        true => messages.push(Message::User(text)),
+        true => {
+            awaited.end()?;
+            messages.push(Message::User(text));
+        }
         false => messages.push(Message::Assistant(said)),
     }
     Ok(())
@@ -207,13 +224,19 @@ fn call_block(call: &Call, input: &Value) -> Value {
     json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input })
 }
 
+/// An object always: of a call that was cut it has the members that are whole, and may have none. The block says which tool
+/// it was to be, as a stream's does; that it is not all of it says the reason why the message stopped.
+fn input(call: &Call) -> Value {
+    let arguments = if call.is_cut { whole_members(&call.arguments) } else { call.arguments.clone() };
+    // What is no object was not read as a call.
+    serde_json::from_str(&arguments).unwrap_or_else(|_| json!({}))
+}
+
 fn message(id: &str, name: &str, whole: &Whole) -> Value {
     let mut content: Vec<Value> = whole.reasoning.iter().map(|text| thinking_block(text)).collect();
     if !whole.content.is_empty() {
         content.push(json!({ "type": "text", "text": whole.content }));
     }
-    // What is no object was not read as a call.
-    let input = |call: &Call| serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
     content.extend(whole.calls.iter().map(|call| call_block(call, &input(call))));
     let (reason, sequence) = stop_reason(whole.end.as_ref());
     let usage = whole.end.as_ref().map(|end| usage_json(&end.usage));
@@ -228,7 +251,7 @@ struct Stream {
     name: String,
     n_prompt: usize,
     n_blocks: usize,
-    /// The block that grows: text, or thinking.
+    /// The block that grows: text, thinking, or a call.
     open: Option<&'static str>,
     has_begun: bool,
     end: Option<End>,
@@ -301,11 +324,12 @@ impl Wire for Stream {
             }
             Said::Content(text) => self.open("text") + &self.delta(&json!({ "type": "text_delta", "text": text })),
             Said::Call(call) => {
-                let delta = json!({ "type": "input_json_delta", "partial_json": call.arguments });
                 let closed = self.close();
-                let started = self.block_start(&call_block(&call, &json!({})));
-                closed + &started + &self.delta(&delta) + &self.block_stop()
+                self.open = Some("tool_use");
+                closed + &self.block_start(&call_block(&call, &json!({})))
             }
+            Said::Arguments(text) => self.delta(&json!({ "type": "input_json_delta", "partial_json": text })),
+            Said::Called(_) | Said::NotCalled => self.close(),
             Said::End(end) => {
                 self.end = Some(end);
                 String::new()

@@ -15,6 +15,7 @@ mod answers;
 mod anthropic;
 mod app;
 mod ask;
+mod awaited;
 mod door;
 mod fault;
 mod fields;

@@ -229,7 +229,10 @@ async fn answer(
     if is_streamed {
         return Ok(stream::response(answers, wired));
     }
-    let Whole { reasoning, content, calls, end, .. } = answers.collect().await?.into_iter().next().unwrap_or_default();
+    let Whole { reasoning, content, mut calls, end, .. } =
+        answers.collect().await?.into_iter().next().unwrap_or_default();
+    // Arguments are objects here, and of one that was cut nobody would see that.
+    calls.retain(|call| !call.is_cut);
     (wired.end, wired.text) = (end, content.clone());
     let mut value = wired.object(&content, reasoning.as_deref(), &calls, true);
     wired.figures(&mut value);
@@ -340,7 +343,9 @@ impl Wire for Wired {
 
     fn said(&mut self, _: usize, said: Said) -> String {
         let value = match said {
-            Said::Prompt(_) | Said::Token(_) => return String::new(),
+            Said::Prompt(_) | Said::Token(_) | Said::Call(_) | Said::Arguments(_) | Said::NotCalled => {
+                return String::new();
+            }
             Said::Reasoning(text) => self.object("", Some(&text), &[], false),
             Said::Content(text) => {
                 if self.kept.is_some() {
@@ -348,7 +353,8 @@ impl Wire for Wired {
                 }
                 self.object(&text, None, &[], false)
             }
-            Said::Call(call) => self.object("", None, &[call], false),
+            Said::Called(call) if call.is_cut => return String::new(),
+            Said::Called(call) => self.object("", None, &[call], false),
             Said::End(end) => {
                 self.end = Some(end);
                 return String::new();

@@ -37,4 +37,10 @@ const message = await anthropic.messages.create({ model: "demo", max_tokens: 50,
 assert.equal(message.content[0].text, "42");
 const streamed = await anthropic.messages.stream({ model: "demo", max_tokens: 50, messages }).finalText();
 assert.equal(streamed, "42");
+const tools = [{ name: "add", input_schema: parameters }];
+const forced = { model: "demo", messages, tools, tool_choice: { type: "any" } };
+const use = await anthropic.messages.stream({ ...forced, max_tokens: 80 }).finalMessage();
+assert.ok(use.stop_reason === "tool_use" && Number.isInteger(use.content[0].input.n));
+const cut = await anthropic.messages.stream({ ...forced, max_tokens: 2 }).finalMessage();
+assert.deepEqual([cut.stop_reason, cut.content[0].name], ["max_tokens", "add"]);
 console.log("anthropic passed");

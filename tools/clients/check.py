@@ -55,7 +55,8 @@ def openai_chat():
     with client.chat.completions.stream(
         model="demo", messages=QUESTION, tools=[TOOL], tool_choice="required", max_tokens=80
     ) as events:
-        same(events.get_final_completion().choices[0].message.tool_calls[0].function.name, "add")
+        streamed = events.get_final_completion().choices[0].message.tool_calls[0].function
+        same((streamed.name, isinstance(json.loads(streamed.arguments)["n"], int)), ("add", True))
     schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
     shaped = client.chat.completions.create(model="demo", messages=QUESTION, response_format=schema, max_tokens=80)
     assert isinstance(json.loads(shaped.choices[0].message.content)["n"], int)
@@ -75,6 +76,13 @@ def openai_rest():
         model="demo", input="What is 17 + 25?", tools=[tool], tool_choice="required", max_output_tokens=80
     )
     same((called.output[0].type, called.output[0].name), ("function_call", "add"))
+    asked = dict(model="demo", input="What is 17 + 25?", tools=[tool], tool_choice="required")
+    with client.responses.stream(**asked, max_output_tokens=80) as events:
+        text = "".join(event.delta for event in events if event.type == "response.function_call_arguments.delta")
+        same(events.get_final_response().output[0].arguments, text)
+        assert isinstance(json.loads(text)["n"], int)
+    cut = client.responses.create(**asked, max_output_tokens=2)
+    same((cut.output[0].status, cut.incomplete_details.reason), ("incomplete", "max_output_tokens"))
     for error, ask in [
         (openai.NotFoundError, lambda: client.chat.completions.create(model="gpt-4", messages=QUESTION)),
         (openai.BadRequestError, lambda: client.chat.completions.create(model="demo", messages=[])),
@@ -101,6 +109,11 @@ def anthropic_messages():
     called = client.messages.create(model="demo", max_tokens=80, messages=QUESTION, **forced)
     same((called.content[0].type, called.stop_reason), ("tool_use", "tool_use"))
     assert isinstance(called.content[0].input["n"], int)
+    for max_tokens, reason in [(80, "tool_use"), (2, "max_tokens")]:
+        with client.messages.stream(model="demo", max_tokens=max_tokens, messages=QUESTION, **forced) as stream:
+            streamed = stream.get_final_message()
+        same((streamed.content[0].type, streamed.content[0].name, streamed.stop_reason), ("tool_use", "add", reason))
+        same(isinstance(streamed.content[0].input.get("n"), int), reason == "tool_use")
     result = {"type": "tool_result", "tool_use_id": called.content[0].id, "content": "42"}
     history = [
         *QUESTION,

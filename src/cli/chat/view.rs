@@ -53,6 +53,7 @@ impl View {
                 Event::Reasoning(text) => self.reason(text)?,
                 Event::Content(text) | Event::Malformed { text, .. } => self.say(text)?,
                 Event::ToolCall { name, arguments } => self.say(&format!("\n\n`{name}({arguments})`\n\n"))?,
+                Event::CallBegun { .. } | Event::Arguments(_) => {}
             }
         }
         Ok(())

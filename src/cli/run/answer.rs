@@ -87,6 +87,7 @@ impl Printer {
                 Event::Reasoning(text) => self.reason(&text)?,
                 Event::Content(text) | Event::Malformed { text, .. } => self.content(&text)?,
                 Event::ToolCall { name, arguments } => self.content(&format!("{name}({arguments})\n"))?,
+                Event::CallBegun { .. } | Event::Arguments(_) => {}
             }
         }
         self.out.flush().map_err(Unwritable)

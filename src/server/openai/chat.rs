@@ -9,6 +9,7 @@ use crate::engine::Scored;
 use crate::server::answers::{Answers, End, Said, Whole, total};
 use crate::server::app::App;
 use crate::server::ask::{self, Ask, Asked, Calls, Chat};
+use crate::server::awaited;
 use crate::server::fault::Fault;
 use crate::server::fields::{Fields, objects};
 use crate::server::form::form;
@@ -48,6 +49,7 @@ fn read(fields: &Fields, model: &Model) -> Result<Ask, Fault> {
     }
     let (offered, calls) = tools(fields)?;
     let conversation = conversation(fields, offered)?;
+    awaited::check(&conversation.messages)?;
     let ending = ask::ending_by(fields, goes_on(fields, messages.last())?, &conversation)?;
     let options = Options { thinking: ask::thinking(fields, model)?, ending };
     let form = form(fields, &fields.object("response_format")?)?;
@@ -190,6 +192,13 @@ impl Wire for Stream {
                 value["index"] = number.into();
                 self.delta(index, &json!({ "tool_calls": [value] }), None)
             }
+            Said::Arguments(text) => {
+                let number = self.n_calls.get(index).map_or(0, |n| n.saturating_sub(1));
+                let value = json!({ "index": number, "function": { "arguments": text } });
+                self.delta(index, &json!({ "tool_calls": [value] }), None)
+            }
+            // It ends where something else begins.
+            Said::Called(_) | Said::NotCalled => String::new(),
             Said::End(end) => {
                 let text = self.delta(index, &json!({}), Some(finish_reason(&end.reason)));
                 self.ends.push(end);

@@ -234,7 +234,7 @@ impl Wire for Stream {
             }
             Said::Content(text) | Said::Reasoning(text) => self.chunk(index, &text, None),
             // There are no tools here.
-            Said::Call(_) => String::new(),
+            Said::Call(_) | Said::Arguments(_) | Said::Called(_) | Said::NotCalled => String::new(),
             Said::End(end) => {
                 let text = self.chunk(index, "", Some(finish_reason(&end.reason)));
                 self.ends.push((index, end));

@@ -10,6 +10,7 @@ use crate::chat::{Assistant, Conversation, Message, Options, ToolCall, ToolResul
 use crate::server::answers::Answers;
 use crate::server::app::App;
 use crate::server::ask::{self, Ask, Asked, Calls, Chat};
+use crate::server::awaited::Awaited;
 use crate::server::fault::Fault;
 use crate::server::fields::{Fields, objects};
 use crate::server::form::form;
@@ -72,29 +73,46 @@ fn input(fields: &Fields) -> Result<Vec<Message>, Fault> {
         Some(_) => return Err(fields.fault("input", "it must be a text or an array of items")),
     };
     let mut messages: Vec<Message> = Vec::new();
+    let mut awaited = Awaited::by("an item of the type 'function_call_output'");
     for item in items {
         let kind: Option<String> = item.get("type")?;
         match kind.as_deref() {
-            None | Some("message") => messages.push(message(&item)?),
+            None | Some("message") => match (message(&item)?, messages.last_mut()) {
+                (message @ Message::System(_), _) => messages.push(message),
+                // What was said behind a call is of the same answer as the call.
+                (Message::Assistant(said), Some(Message::Assistant(last))) if !awaited.is_empty() => {
+                    last.content.push_str(&said.content);
+                }
+                (message, _) => {
+                    awaited.end()?;
+                    messages.push(message);
+                }
+            },
             Some("function_call") => {
                 let call = ToolCall {
                     id: item.get("call_id")?,
                     name: item.need("name")?,
                     arguments: item.get("arguments")?.unwrap_or_else(|| "{}".to_owned()),
                 };
+                let (id, path) = (call.id.clone(), item.path("call_id"));
                 match messages.last_mut() {
                     Some(Message::Assistant(last)) => last.tool_calls.push(call),
                     _ => {
-                        messages.push(Message::Assistant(Assistant { tool_calls: vec![call], ..Assistant::default() }))
+                        awaited.end()?;
+                        let said = Assistant { tool_calls: vec![call], ..Assistant::default() };
+                        messages.push(Message::Assistant(said));
                     }
                 }
+                awaited.call(id.as_deref(), path);
             }
             Some("function_call_output") => {
                 let content = match item.value("output") {
                     Some(Value::Array(_)) => parts(&item, "output")?,
                     _ => item.get("output")?.unwrap_or_default(),
                 };
-                messages.push(Message::Tool(ToolResult { call_id: item.get("call_id")?, content }));
+                let call_id: Option<String> = item.get("call_id")?;
+                awaited.result(call_id.as_deref(), item.path("call_id"))?;
+                messages.push(Message::Tool(ToolResult { call_id, content }));
             }
             // What the model thought before is no part of its prompts.
             Some("reasoning") => {}
@@ -103,6 +121,7 @@ fn input(fields: &Fields) -> Result<Vec<Message>, Fault> {
             }
         }
     }
+    awaited.end()?;
     Ok(messages)
 }
 

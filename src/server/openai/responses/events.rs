@@ -9,8 +9,10 @@ pub(super) struct Events {
     head: Head,
     n_events: usize,
     items: Vec<Value>,
-    /// The item that grows.
+    /// The item that grows, where it is text.
     open: Option<Open>,
+    /// The item that grows, where it is a call, and its id.
+    call: Option<(String, Call)>,
     end: Option<End>,
     has_failed: bool,
 }
@@ -23,7 +25,7 @@ struct Open {
 
 impl Events {
     pub(super) fn new(head: Head) -> Events {
-        Events { head, n_events: 0, items: Vec::new(), open: None, end: None, has_failed: false }
+        Events { head, n_events: 0, items: Vec::new(), open: None, call: None, end: None, has_failed: false }
     }
 
     fn event(&mut self, name: &str, mut value: Value) -> String {
@@ -99,19 +101,29 @@ impl Events {
         out
     }
 
-    fn call(&mut self, call: &Call) -> String {
-        let mut out = self.close();
-        let (id, at) = (self.head.app.id("fc_"), self.items.len());
-        let added = call_item(&id, call, "", "in_progress");
-        out += &self.event("response.output_item.added", json!({ "output_index": at, "item": added }));
-        let delta = json!({ "item_id": id, "output_index": at, "delta": call.arguments });
-        out += &self.event("response.function_call_arguments.delta", delta);
+    fn call(&mut self, call: Call) -> String {
+        let (closed, id) = (self.close(), self.head.app.id("fc_"));
+        let value = json!({ "output_index": self.items.len(), "item": call_item(&id, &call, "in_progress") });
+        self.call = Some((id, call));
+        closed + &self.event("response.output_item.added", value)
+    }
+
+    fn arguments(&mut self, text: &str) -> String {
+        let at = self.items.len();
+        let Some((id, call)) = &mut self.call else { return String::new() };
+        call.arguments.push_str(text);
+        let value = json!({ "item_id": id, "output_index": at, "delta": text });
+        self.event("response.function_call_arguments.delta", value)
+    }
+
+    fn end_call(&mut self, status: &str) -> String {
+        let Some((id, call)) = self.call.take() else { return String::new() };
+        let (at, item) = (self.items.len(), call_item(&id, &call, status));
         let done = json!({ "item_id": id, "output_index": at, "name": call.name, "arguments": call.arguments });
-        out += &self.event("response.function_call_arguments.done", done);
-        let item = call_item(&id, call, &call.arguments, "completed");
-        out += &self.event("response.output_item.done", json!({ "output_index": at, "item": item }));
+        let done = self.event("response.function_call_arguments.done", done);
+        let ended = self.event("response.output_item.done", json!({ "output_index": at, "item": item }));
         self.items.push(item);
-        out
+        done + &ended
     }
 }
 
@@ -128,7 +140,10 @@ impl Wire for Events {
             Said::Token(_) => String::new(),
             Said::Reasoning(text) => self.append(&text, true),
             Said::Content(text) => self.append(&text, false),
-            Said::Call(call) => self.call(&call),
+            Said::Call(call) => self.call(call),
+            Said::Arguments(text) => self.arguments(&text),
+            Said::Called(call) => self.end_call(if call.is_cut { "incomplete" } else { "completed" }),
+            Said::NotCalled => self.end_call("incomplete"),
             Said::End(end) => {
                 self.end = Some(end);
                 String::new()

@@ -24,7 +24,8 @@ impl Head {
         let reasoning = whole.reasoning.as_ref().map(|text| reasoning_item(&self.app.id("rs_"), text));
         let message = (!whole.content.is_empty() || whole.calls.is_empty())
             .then(|| message_item(&self.app.id("msg_"), &whole.content, status(whole.end.as_ref())));
-        let calls = whole.calls.iter().map(|call| call_item(&self.app.id("fc_"), call, &call.arguments, "completed"));
+        let of_call = |call: &Call| if call.is_cut { "incomplete" } else { "completed" };
+        let calls = whole.calls.iter().map(|call| call_item(&self.app.id("fc_"), call, of_call(call)));
         reasoning.into_iter().chain(message).chain(calls).collect()
     }
 
@@ -112,9 +113,9 @@ pub(super) fn reasoning_item(id: &str, text: &str) -> Value {
     json!({ "type": "reasoning", "id": id, "status": "completed", "summary": [], "content": content })
 }
 
-pub(super) fn call_item(id: &str, call: &Call, arguments: &str, status: &str) -> Value {
+pub(super) fn call_item(id: &str, call: &Call, status: &str) -> Value {
     json!({
-        "type": "function_call", "id": id, "call_id": call.id, "name": call.name, "arguments": arguments,
+        "type": "function_call", "id": id, "call_id": call.id, "name": call.name, "arguments": call.arguments,
         "status": status,
     })
 }
