@@ -3,9 +3,9 @@
 
 mod support;
 
-use cachalot::experts::Isa;
+use cachalot::experts::{Costs, Isa, Shares};
 use cachalot::gguf::Gguf;
-use cachalot::graph::{Absorb, Forward, Options, Seq, Token};
+use cachalot::graph::{Absorb, Forward, Options, Seq, Sharing, Token};
 use std::sync::Arc;
 use support::parity::{Fixture, Reference, argmax, distance, fixture, row, unpack_mixes};
 
@@ -286,36 +286,46 @@ fn quantised_files_give_what_llama_cpp_gives() {
     }
 }
 
-/// The experts of a single token by threads of our own, beside the graph: the same to the last bit where all of them are
-/// computed there, and as ggml computes with those that are sent.
+/// Experts by threads of our own, beside the graph: the same to the last bit where all of them are computed there, and as
+/// ggml computes with those that are sent, few or many, of few tokens or many.
 #[test]
 fn experts_apart_from_the_graph() {
     let golden = Reference::of("mixes/golden");
     let ids = golden.ids("tokens");
-    let ids = &ids[..24.min(ids.len())];
     let folder = tempfile::tempdir().unwrap();
     unpack_mixes(folder.path());
+    // Three experts of a token, of which the CPU takes as long for two as the bus for one.
+    let costs = Costs::new(2.0, 1.0, 0.25, 0.0);
+    let balanced = Sharing { shares: vec![Some(Shares::Balanced(costs))], n_slots: 5, measured: false };
     for mix in ["iq1_s", "q2_k_xl"] {
         let gguf = Arc::new(Gguf::open(&folder.path().join(format!("{mix}.gguf"))).unwrap());
         for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Ggml) {
-            let logits = |apart, n_threads| {
-                let options = Options { isa, apart, ..Options::new(256, n_threads) };
+            let logits = |sharing, n_threads| {
+                let options = Options { isa, sharing, ..Options::new(256, n_threads) };
                 let mut forward = Forward::load(&gguf, options).unwrap();
-                let logits = logits_by(&mut forward, seq(0), ids, 1);
-                // Some steps of several tokens between, which are computed within the graph.
-                let several = logits_by(&mut forward, seq(1), ids, 5);
-                let (layers, experts) = forward.experts_chosen();
-                assert!(layers > 0 && experts >= layers);
-                ([logits, several].concat(), experts)
+                let of = |(number, at_once): (usize, usize)| {
+                    let ids = if at_once < 20 { &ids[..24] } else { &ids };
+                    logits_by(&mut forward, seq(number), ids, at_once)
+                };
+                let logits: Vec<_> = [1, 5, 20, 64].into_iter().enumerate().map(of).collect();
+                (logits, forward.experts_chosen())
             };
             let (within, n_within) = logits(None, 1);
-            let (beside, n_beside) = logits(Some(0), 3);
+            let (beside, n_beside) = logits(Some(Sharing::fixed(0)), 3);
             assert_eq!((within == beside, n_within), (true, n_beside), "{mix} {isa}");
-            let (sent, n_sent) = logits(Some(2), 3);
-            assert!(n_sent < n_within, "{mix} {isa}: {n_sent} of {n_within} experts");
-            let apart = distance(&sent, &within);
-            eprintln!("{mix} {isa}: {apart:.4} where two experts of a token are sent");
-            assert!(apart > 0.0 && apart < 0.1, "{mix} {isa}: {apart:.4}");
+            for sharing in [Sharing::fixed(2), Sharing::fixed(99), balanced.clone()] {
+                let (sent, n_sent) = logits(Some(sharing.clone()), 3);
+                assert!(n_sent.1 < n_within.1, "{mix} {isa}: {n_sent:?}, {n_within:?}");
+                let apart: Vec<f64> = sent.iter().zip(&within).map(|(sent, within)| distance(sent, within)).collect();
+                eprintln!("{mix} {isa} {sharing:?}: {n_sent:?} of {n_within:?} experts, {apart:.4?} apart");
+                assert!(apart.iter().all(|apart| *apart > 0.0 && *apart < 0.1), "{mix} {isa}: {apart:.4?}");
+            }
+            // What pays is found out on this machine, and may be nothing.
+            let (measured, _) = logits(Some(Sharing { measured: true, ..balanced.clone() }), 3);
+            assert!(
+                measured.iter().zip(&within).all(|(measured, within)| distance(measured, within) < 0.1),
+                "{mix} {isa}"
+            );
         }
     }
 }

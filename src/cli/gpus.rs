@@ -2,12 +2,12 @@
 
 use super::output::remark;
 use super::size;
-use crate::engine::{NoPlan, Planned, Planner, Streams, Wanted};
-use crate::experts::Isa;
+use crate::engine::{NoPlan, Planned, Planner, Sharing, Streams, Wanted};
+use crate::experts::{Costs, Isa, Shares};
 use crate::machine::system::System;
 use crate::machine::{Figures, NoGpus, Use, usable};
 use crate::model::{Outline, Role};
-use crate::placement::{Device, Pin, Pinned, place, sent, streams_from};
+use crate::placement::{Device, ExpertCosts, Pin, Pinned, expert_costs, place, streams_from};
 use std::str::FromStr;
 use std::sync::Once;
 
@@ -25,8 +25,8 @@ pub(super) struct GpuOptions {
     /// Memory that may be used of each GPU: 24G,24G [default: what is free]
     #[arg(long, value_name = "SIZE,…", value_delimiter = ',', value_parser = size::bytes)]
     vram: Vec<u64>,
-    /// Of a token's experts that lie in RAM, so many are sent to the GPU of their layer and computed there, while the CPU
-    /// computes the others; `auto` is as many as measured speeds say [default: none, and the GPU waits]
+    /// Of the experts in RAM that a layer needs, so many are sent to its GPU and computed there, while the CPU computes the
+    /// others; `auto` is as many as measured speeds say, `none` has the GPU wait [default: auto]
     #[arg(long, value_name = "N", hide_short_help = true)]
     send: Option<Send>,
     /// Have something lie on a device, as `plan` has it: blk.3-10.experts=gpu0, blk.5=ram, head=gpu0; may be repeated
@@ -34,11 +34,12 @@ pub(super) struct GpuOptions {
     pin: Vec<Pin>,
 }
 
-/// How many of a token's experts are sent.
+/// How many experts are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Send {
+    None,
     Auto,
-    Number(u32),
+    Number(usize),
 }
 
 impl FromStr for Send {
@@ -46,8 +47,11 @@ impl FromStr for Send {
 
     fn from_str(text: &str) -> Result<Send, String> {
         match text {
+            "none" => Ok(Send::None),
             "auto" => Ok(Send::Auto),
-            text => text.parse().map(Send::Number).map_err(|_| format!("'{text}' is neither a number nor auto")),
+            text => {
+                text.parse().map(Send::Number).map_err(|_| format!("'{text}' is neither a number, nor auto or none"))
+            }
         }
     }
 }
@@ -64,14 +68,25 @@ fn layers(text: &str) -> Result<usize, String> {
 /// Bytes of a model that the CPU computes sooner than the driver wakes up.
 const SMALL: u64 = 256 << 20;
 
-/// Tokens of a prompt that are computed at once where GPUs have so many bytes free: experts in RAM go over the bus once
+/// Tokens of a prompt that are computed at once where GPUs have so many bytes free, most first: experts in RAM go over the bus once
 /// for all of them, and each gets more.
-const MANY: u64 = 2048;
-const LARGE: u64 = 20 << 30;
+const MANY: [(u64, u64); 2] = [(4096, 40 << 30), (2048, 20 << 30)];
 
 /// The part of the bus's speed that copies reach which the driver makes of memory that it does not know: 6.8 of 55 GB/s
 /// on PCIe 5.
 const PAGEABLE: f64 = 0.13;
+
+/// The part of a GPU's memory, one of so many, that slots for a matrix of experts take at most.
+const SLOTS: u64 = 24;
+
+/// By layer, as the forward pass takes them.
+fn shares(costs: &[Option<ExpertCosts>]) -> Vec<Option<Shares>> {
+    let balanced = |costs: &ExpertCosts| {
+        let ExpertCosts { send, read, token, ram } = *costs;
+        Shares::Balanced(Costs::new(send, read, token, ram))
+    };
+    costs.iter().map(|costs| costs.as_ref().map(balanced)).collect()
+}
 
 /// Bytes of the largest tensor of routed experts.
 fn largest_routed(outline: &Outline) -> u64 {
@@ -116,26 +131,44 @@ impl GpuOptions {
             return Err(TooManyBudgets { named: self.vram.len(), there: machine.gpus.len() }.into());
         }
         machine.gpus.iter_mut().zip(&self.vram).for_each(|(gpu, bytes)| gpu.vram = *bytes);
-        // Experts that are sent from RAM need room there: all that many tokens need of two matrices, and where those of
-        // one token are sent too, these for each type of weights.
-        let room = largest_routed(outline) * if self.send.is_some() { 3 } else { 2 };
-        machine.gpus.iter_mut().for_each(|gpu| gpu.vram = gpu.vram.saturating_sub(room));
         let Wanted { n_ctx, cache_type, .. } = wanted;
-        let is_large = machine.gpus.iter().all(|gpu| gpu.vram >= LARGE);
-        let n_batch = if wanted.may_grow && is_large { wanted.n_batch.max(MANY) } else { wanted.n_batch };
+        let has = |bytes: u64| machine.gpus.iter().all(|gpu| gpu.vram >= bytes);
+        let many = MANY.iter().find(|(_, bytes)| wanted.may_grow && has(*bytes)).map_or(0, |(n, _)| *n);
+        let n_batch = wanted.n_batch.max(many);
         let demand = machine.demand(outline, Use { n_ctx, n_batch, cache_type, flash_attention: true });
-        let there_is = machine.for_placement();
-        let placement = place(&demand, &there_is, &self.pins(outline.config.n_layer))?;
+        let pins = self.pins(outline.config.n_layer);
+        let mut there_is = machine.for_placement();
+        let mut placement = place(&demand, &there_is, &pins);
+        let mut n_slots = 0;
+        let send = self.send.unwrap_or(Send::Auto);
+        if !placement.as_ref().is_ok_and(|placement| placement.is_without_ram(&demand)) {
+            // Experts that are sent from RAM need room there: two matrices of all of a layer's where the graph sends them,
+            // and slots for as many as it has where they are shared.
+            let largest = largest_routed(outline);
+            let smallest = machine.gpus.iter().map(|gpu| gpu.vram).min().unwrap_or(0);
+            let of_slots = largest.min(smallest / SLOTS);
+            let n_expert = outline.config.experts.as_ref().map_or(0, |experts| experts.n_expert) as u64;
+            n_slots = (n_expert * of_slots).checked_div(largest).unwrap_or(0) as usize;
+            let room = if send == Send::None { 2 * largest } else { 3 * of_slots };
+            machine.gpus.iter_mut().for_each(|gpu| gpu.vram = gpu.vram.saturating_sub(room));
+            there_is = machine.for_placement();
+            placement = place(&demand, &there_is, &pins);
+        }
+        let placement = placement?;
         let streams = Streams {
             pinned: streams_from(&demand, &there_is, &placement, 1.0),
             pageable: streams_from(&demand, &there_is, &placement, PAGEABLE),
         };
-        let fastest = sent(&demand, &there_is, &placement);
-        let sent = self.send.zip(fastest).map(|(send, fastest)| match send {
-            Send::Auto => fastest,
-            Send::Number(n) => n,
-        });
-        Ok(Some(Planned { placement, streams, sent, n_batch }))
+        let sharing = match send {
+            _ if n_slots == 0 => None,
+            Send::None => None,
+            Send::Number(n) => Some(Sharing::fixed(n.min(n_slots))),
+            Send::Auto => {
+                let shares = shares(&expert_costs(&demand, &there_is, &placement));
+                Some(Sharing { shares, n_slots, measured: true })
+            }
+        };
+        Ok(Some(Planned { placement, streams, sharing, n_batch }))
     }
 
     /// Whether something is to lie on a GPU, and not just as much as can.
@@ -196,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_number_of_experts_or_the_fastest() {
-        assert_eq!(("auto".parse(), "3".parse()), (Ok(Send::Auto), Ok(Send::Number(3))));
+        assert_eq!(["auto", "none", "3"].map(str::parse), [Ok(Send::Auto), Ok(Send::None), Ok(Send::Number(3))]);
         assert!("-1".parse::<Send>().unwrap_err().contains("neither"));
     }
 }

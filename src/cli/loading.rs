@@ -141,12 +141,12 @@ fn explain(info: &Info) {
         let rate = bytes as f64 / time.as_secs_f64().max(1e-3);
         message(&format!("{} went to GPUs in {:.1} s, {}/s", decimal(bytes), time.as_secs_f64(), decimal(rate as u64)));
     }
-    if let Some((is_pinned, from)) = info.streaming {
+    if let Some((is_pinned, from)) = info.streaming.filter(|_| !info.shares) {
         let how = if is_pinned { "pinned" } else { "not pinned" };
         message(&format!("experts in RAM, {how}, are sent to GPUs in steps of {from} tokens and more"));
     }
-    if let Some(n) = info.sent {
-        message(&format!("{n} of a token's experts in RAM are sent to GPUs, while the CPU computes with the others"));
+    if info.shares {
+        message("some experts in RAM are sent to GPUs, while the CPU computes with the others");
     }
     if !info.gpus.is_empty() {
         let (n_batch, n_pieces) = (info.n_batch, info.n_pieces);

@@ -36,7 +36,7 @@ mod worker;
 
 pub use crate::gguf::Source;
 pub use crate::gguf::read_through;
-pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, StepError, Streams, Token};
+pub use crate::graph::{CacheType, Fault, Forward, LoadError, Routing, Seen, Seq, Sharing, StepError, Streams, Token};
 pub use crate::model::{Fingerprint, Traffic};
 pub use attach::{Hosting, NotHosted};
 pub use available::{MemoryLimit, available_bytes, cgroup_file, memory_limit};
@@ -136,8 +136,8 @@ pub struct Info {
     pub uploaded: Option<Uploaded>,
     /// Whether GPUs read experts in RAM by themselves, and from how many tokens of a step on these are sent there.
     pub streaming: Option<(bool, usize)>,
-    /// How many of a token's experts in RAM are sent to a GPU while the CPU computes with the others.
-    pub sent: Option<usize>,
+    /// Whether GPUs compute with some of the experts in RAM while the CPU does with the others.
+    pub shares: bool,
     /// Pieces of the largest step, between which results go from one device to another.
     pub n_pieces: usize,
     /// Bytes of weights that one token reads.
@@ -183,7 +183,7 @@ impl Info {
             gpus: Vec::new(),
             uploaded: None,
             streaming: None,
-            sent: None,
+            shares: false,
             n_pieces: 0,
             traffic: Traffic::default(),
             cached_bytes_per_token: 0,
@@ -292,7 +292,7 @@ impl Engine {
             gpus: forward.options().devices.used().iter().map(|gpu| gpu.facts().name.clone()).collect(),
             uploaded,
             streaming: forward.streaming(),
-            sent: forward.sent(),
+            shares: forward.shares(),
             n_pieces: forward.n_pieces(),
             traffic: traffic(&gguf, &forward),
             cached_bytes_per_token: forward.cached_bytes_per_token() as u64,

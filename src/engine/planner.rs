@@ -3,7 +3,7 @@
 use super::{CacheType, OpenError};
 use crate::ggml::Gpu;
 use crate::gguf::Gguf;
-use crate::graph::{self, Devices, Streams};
+use crate::graph::{self, Devices, Sharing, Streams};
 use crate::model::Outline;
 use crate::placement::Placement;
 use std::fmt;
@@ -25,9 +25,8 @@ pub struct Wanted {
 pub struct Planned {
     pub placement: Placement,
     pub streams: Streams,
-    /// How many of a token's experts in RAM are sent to a GPU while the CPU computes with the others; `None` where none
-    /// are there.
-    pub sent: Option<u32>,
+    /// How experts in RAM are shared by the CPU and GPUs; `None` where they are not.
+    pub sharing: Option<Sharing>,
     /// Tokens that are computed at once.
     pub n_batch: u64,
 }
@@ -61,7 +60,8 @@ impl Planner {
         let outline = Outline::of(gguf).map_err(in_file)?;
         let [n_ctx, n_batch] = [options.n_ctx, options.n_batch].map(|n| n as u64);
         let wanted = Wanted { n_ctx, n_batch, may_grow, cache_type: options.cache_type };
-        let Some(Planned { placement, streams, sent, n_batch }) = decide(&outline, wanted).map_err(OpenError::Plan)?
+        let Some(Planned { placement, streams, sharing, n_batch }) =
+            decide(&outline, wanted).map_err(OpenError::Plan)?
         else {
             return Ok(());
         };
@@ -69,7 +69,7 @@ impl Planner {
         // What is not in memory would have to be read before the first token.
         let is_in_memory = gguf.n_resident_bytes() >= gguf.n_bytes() / 10 * 9;
         options.devices = Devices::new(gpus, placement, streams, is_in_memory);
-        options.apart = sent.map(|n| n as usize);
+        options.sharing = sharing;
         options.n_batch = usize::try_from(n_batch).unwrap_or(options.n_batch);
         Ok(())
     }

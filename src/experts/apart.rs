@@ -1,72 +1,102 @@
-//! The experts of a token as two nodes, between which a GPU computes others: the first has threads of our own begin,
-//! and sends the GPU what it is to compute with; the second waits for them.
+//! The experts of a step as nodes between which a GPU computes: the first has threads of our own begin with some of
+//! them, and sends the GPU the others; the last waits for the threads.
 #![allow(unsafe_code)]
 
 use super::crew::Crew;
 use super::mixture::Experts;
 use super::scratch::{Buffer, Scratch};
+use super::shares::{Shares, Split};
 use super::trace::Lane;
 use super::{ApartError, Shape};
 use crate::ggml::{Operand, Share, Shared, Staging, StoreId, Word, Work};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Threads, and what they need of a graph that goes on.
 pub(super) struct Apart {
     crew: Crew,
-    /// [n_embd], [n_used] twice
-    x: Buffer<f32>,
+    split: Mutex<Split>,
+    /// I32 [n_used, n_tokens]: experts that the threads compute, and −1 in the place of others.
     ids: Buffer<i32>,
-    weights: Buffer<f32>,
-    /// [n_embd]
-    result: Buffer<f32>,
     /// Not that of the graph's other nodes.
     pub(super) scratch: Arc<Scratch>,
 }
 
 impl Apart {
+    /// For so many threads and tokens.
     pub(super) fn new(shape: Shape, scratch: Scratch) -> Result<Apart, ApartError> {
-        let Shape { n_embd, n_used, .. } = shape;
+        let Shape { n_tokens, n_used, n_expert, .. } = shape;
         Ok(Apart {
             crew: Crew::new(shape.n_threads)?,
-            x: Buffer::new(0.0, n_embd)?,
-            ids: Buffer::new(0, n_used)?,
-            weights: Buffer::new(0.0, n_used)?,
-            result: Buffer::new(0.0, n_embd)?,
+            split: Mutex::new(Split::new(n_expert)?),
+            ids: Buffer::new(0, n_used * n_tokens)?,
             scratch: Arc::new(scratch),
         })
     }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        self.scratch.sizes().n_bytes() + 4 * self.ids.shared().len()
+    }
+
+    /// Whether there is room for the experts of so many tokens.
+    pub(super) fn holds(&self, n_used: usize, n_tokens: usize) -> bool {
+        self.ids.shared().len() >= n_used * n_tokens
+    }
+
+    /// Waits for what was begun.
+    pub(super) fn wait(&self) {
+        self.crew.wait();
+    }
+
+    fn split(&self) -> MutexGuard<'_, Split> {
+        self.split.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Where the last of a token's experts go.
+/// Where experts go, and which.
 pub struct Sent {
     pub staging: Arc<Staging>,
-    /// The matrices that are sent, one behind the other of each expert, in the order of [`Begin`]'s operands.
+    /// The matrices that are sent, in the order of [`Begin`]'s operands: [.., n_slots + n_used], the last n_used of which
+    /// are zeros.
     pub matrices: Vec<StoreId>,
-    /// How many experts.
-    pub n: usize,
+    pub n_slots: usize,
+    pub shares: Shares,
 }
 
 impl Sent {
-    fn send(&self, experts: &[i32], matrices: &[Operand<'_>]) {
-        for (slot, expert) in experts.iter().enumerate() {
+    /// Sends what is next to each other at once.
+    fn send(&self, split: &Split, matrices: &[Operand<'_>]) {
+        for (slot, expert, n) in split.runs() {
             for (id, matrix) in self.matrices.iter().zip(matrices) {
-                let (from, bytes) = (*expert as usize * matrix.nb[2], matrix.nb[2]);
-                if let Some(data) = matrix.bytes.get(from..from + bytes) {
-                    self.staging.send(*id, slot * bytes, data);
+                let one = matrix.nb[2];
+                if let Some(data) = matrix.bytes.get(expert * one..(expert + n) * one) {
+                    self.staging.send(*id, slot * one, data);
                 }
             }
         }
     }
 }
 
-/// Operands as [`Experts`] has them, of one token; the result is nothing, but what the other node is computed from.
+/// Operands as [`Experts`] has them; the result [n_embd, n_tokens] is there when [`End`] is done.
 pub(super) struct Begin {
     pub(super) experts: Arc<Experts>,
     pub(super) apart: Arc<Apart>,
     pub(super) sent: Option<Sent>,
 }
 
-/// The sum over the experts that were not sent: [n_embd].
+/// Behind [`Begin`]. Operands: the ids I32 [n_used, n_tokens]; the result, I32 too, are the slots of experts that are sent,
+/// and in the place of others slots behind these that hold zeros: no two of a token are the same.
+pub(super) struct Slots {
+    pub(super) apart: Arc<Apart>,
+    pub(super) n_slots: usize,
+}
+
+/// Behind [`Begin`]. Operands: the ids, and the weights [1, n_used, n_tokens]; the result are the weights of experts that are
+/// sent, and 0 in the place of others.
+pub(super) struct Kept {
+    pub(super) apart: Arc<Apart>,
+}
+
+/// On [`Begin`]'s result: the sum over the experts that were not sent. Operands: what the threads read meanwhile.
 pub(super) struct End {
     pub(super) apart: Arc<Apart>,
 }
@@ -75,44 +105,30 @@ impl Work for Begin {
     fn run(&self, _: Share, operands: &[Operand<'_>], out: Shared<'_, f32>) {
         let [x, ids, weights, matrices @ ..] = operands else { return };
         let apart = &self.apart;
-        apart.crew.wait();
-        let n_sent = self.sent.as_ref().map_or(0, |sent| sent.n);
-        let n_used = ids.ne[0] as usize;
-        let chosen = ids.row::<i32>(0);
-        keep(&apart.x, x.row::<f32>(0));
-        keep(&apart.ids, chosen);
-        // [1, n_used]: they may lie apart.
-        let weights: Vec<f32> = (0..n_used).filter_map(|n| weights.row::<f32>(n).first().copied()).collect();
-        keep(&apart.weights, &weights);
-        let (n_embd, n_here) = (x.ne[0], (n_used - n_sent) as i64);
-        let vector = |ne: [i64; 4], bytes| {
-            let nb = [4, 4 * ne[0] as usize, 4 * (ne[0] * ne[1]) as usize, 4 * (ne[0] * ne[1]) as usize];
-            Operand { ne, nb, bytes }
-        };
-        let mut all = vec![
-            vector([n_embd, 1, 1, 1], lasting(&apart.x)),
-            vector([n_here, 1, 1, 1], lasting(&apart.ids)),
-            vector([1, n_here, 1, 1], lasting(&apart.weights)),
-        ];
-        all.extend(matrices.iter().map(|matrix| {
-            // SAFETY: weights stay where they are as long as the graph, which keeps this node, which waits before it
-            // goes.
-            Operand {
-                bytes: unsafe { std::slice::from_raw_parts(matrix.bytes.as_ptr(), matrix.bytes.len()) },
-                ..*matrix
-            }
-        }));
-        let (experts, result) = (self.experts.clone(), apart.clone());
+        apart.wait();
+        let mut split = apart.split();
+        let (shares, n_slots) = self.sent.as_ref().map_or((Shares::Fixed(0), 0), |sent| (sent.shares, sent.n_slots));
+        split.share(all_of(ids), shares, n_slots);
+        let here = |id| if split.slot(id).is_some() { -1 } else { id };
+        let n = (ids.ne[0] * ids.ne[1]) as usize;
+        // SAFETY: the threads that read them are done.
+        let kept = unsafe { apart.ids.shared().write(0..n) };
+        kept.iter_mut().zip(all_of(ids)).for_each(|(kept, id)| *kept = here(id));
+        let row = 4 * ids.ne[0] as usize;
+        let ids = Operand { ne: ids.ne, nb: [4, row, row * ids.ne[1] as usize, n], bytes: of_buffer(&apart.ids, n) };
+        let read = [x, &ids, weights].into_iter().chain(matrices);
+        // SAFETY: the graph's tensors stay as they are until the last node, of which those that others could be put in
+        // the place of are operands, and weights longer than the graph. Who leaves the graph before waits first.
+        let read: Vec<Operand<'static>> = read.map(|operand| unsafe { lasting(operand) }).collect();
+        // SAFETY: nobody reads it before the last node, which is computed on it.
+        let out = unsafe { out.lasting() };
+        let (experts, trace) = (self.experts.clone(), apart.scratch.trace.clone());
         apart.crew.begin(Box::new(move |share| {
-            let trace = &result.scratch.trace;
-            let work = || experts.compute(share, &all, result.result.shared());
-            trace.note("experts", Lane::Beside(share.thread), work);
+            trace.note("experts", Lane::Beside(share.thread), || experts.compute(share, &read, out));
         }));
         if let Some(sent) = &self.sent {
-            apart.scratch.trace.note("send experts", Lane::Graph, || sent.send(&chosen[n_used - n_sent..], matrices));
+            apart.scratch.trace.note("send experts", Lane::Graph, || sent.send(&split, matrices));
         }
-        // SAFETY: nobody else has the result, and nobody reads it.
-        unsafe { out.write(0..out.len()) }.fill(0.0);
     }
 
     fn is_alone(&self) -> bool {
@@ -127,15 +143,20 @@ impl Work for Begin {
 impl Drop for Begin {
     fn drop(&mut self) {
         // Where the graph was stopped between the two.
-        self.apart.crew.wait();
+        self.apart.wait();
     }
 }
 
-impl Work for End {
-    fn run(&self, _: Share, _: &[Operand<'_>], out: Shared<'_, f32>) {
-        self.apart.scratch.trace.note("wait for experts", Lane::Graph, || self.apart.crew.wait());
-        // SAFETY: nobody else has the result, and the threads that wrote to the other are done.
-        unsafe { out.write(0..out.len()).copy_from_slice(self.apart.result.shared().read(0..out.len())) };
+impl Work for Slots {
+    fn run(&self, _: Share, operands: &[Operand<'_>], out: Shared<'_, f32>) {
+        let [ids] = operands else { return };
+        let split = self.apart.split();
+        // SAFETY: nobody else has the result.
+        let out = unsafe { out.write(0..out.len()) };
+        for (n, (slot, id)) in out.iter_mut().zip(all_of(ids)).enumerate() {
+            let nothing = self.n_slots + n % ids.ne[0] as usize;
+            *slot = f32::from_bits(split.slot(id).unwrap_or(nothing as u32));
+        }
     }
 
     fn is_alone(&self) -> bool {
@@ -143,15 +164,51 @@ impl Work for End {
     }
 }
 
-fn keep<T: Copy>(buffer: &Buffer<T>, values: &[T]) {
-    let n = values.len().min(buffer.shared().len());
-    // SAFETY: the threads that read it are done.
-    unsafe { buffer.shared().write(0..n) }.copy_from_slice(&values[..n]);
+impl Work for Kept {
+    fn run(&self, _: Share, operands: &[Operand<'_>], out: Shared<'_, f32>) {
+        let [ids, weights] = operands else { return };
+        let split = self.apart.split();
+        let n_used = ids.ne[0] as usize;
+        // SAFETY: nobody else has the result.
+        let out = unsafe { out.write(0..out.len()) };
+        for (n, (kept, id)) in out.iter_mut().zip(all_of(ids)).enumerate() {
+            let from = n / n_used * weights.nb[2] + n % n_used * weights.nb[1];
+            let weight =
+                weights.bytes.get(from..).and_then(|bytes| bytes.first_chunk()).map(|b| f32::from_ne_bytes(*b));
+            *kept = split.slot(id).and(weight).unwrap_or(0.0);
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        true
+    }
 }
 
-/// For threads whose end is waited for before the buffer is written to again, or goes.
-fn lasting<T: Word>(buffer: &Buffer<T>) -> &'static [u8] {
-    let shared = buffer.shared();
-    // SAFETY: as many bytes of numbers.
-    unsafe { std::slice::from_raw_parts(shared.as_ptr().cast(), 4 * shared.len()) }
+impl Work for End {
+    fn run(&self, _: Share, _: &[Operand<'_>], _: Shared<'_, f32>) {
+        self.apart.scratch.trace.note("wait for experts", Lane::Graph, || self.apart.wait());
+    }
+
+    fn is_alone(&self) -> bool {
+        true
+    }
+}
+
+/// I32 [n_used, n_tokens], token by token.
+fn all_of<'a>(ids: &'a Operand<'_>) -> impl Iterator<Item = i32> + 'a {
+    (0..ids.ne[1] as usize).flat_map(|token| ids.row::<i32>(token)).copied()
+}
+
+/// The first `n` numbers of a buffer, which nobody writes to while they are borrowed.
+fn of_buffer<T: Word>(buffer: &Buffer<T>, n: usize) -> &[u8] {
+    // SAFETY: as many bytes of numbers; those who write wait for those who read.
+    unsafe { std::slice::from_raw_parts(buffer.shared().part(0..n).as_ptr().cast(), 4 * n) }
+}
+
+/// # Safety
+/// What the operand refers to stays as it is while this is used.
+unsafe fn lasting(operand: &Operand<'_>) -> Operand<'static> {
+    // SAFETY: the caller's word.
+    let bytes = unsafe { std::slice::from_raw_parts(operand.bytes.as_ptr(), operand.bytes.len()) };
+    Operand { ne: operand.ne, nb: operand.nb, bytes }
 }

@@ -127,7 +127,7 @@ impl Experts {
 }
 
 impl<'a> Layer<'a> {
-    /// Sorts the tokens' choices by expert.
+    /// Sorts the tokens' choices by expert; those below 0 are none.
     fn choose(&self) {
         let n_slots = self.n_tokens * self.n_used;
         // SAFETY: only the first thread is here, and the others wait for it before they read.
@@ -139,8 +139,10 @@ impl<'a> Layer<'a> {
             *slot = ((n / self.n_used) as u32, (n % self.n_used) as u32);
         }
         slots.sort_by_key(expert);
+        let n_none = slots.partition_point(|slot| expert(slot) < 0);
+        let slots = &slots[n_none..];
         let (last, chosen) = chosen.split_last_mut().unwrap_or_else(|| unreachable!("there is one more"));
-        let (mut first, mut first_pack, mut n) = (0, 0, 0);
+        let (mut first, mut first_pack, mut n) = (n_none, 0, 0);
         for same in slots.chunk_by(|a, b| expert(a) == expert(b)) {
             chosen[n] = Chosen { expert: expert(&same[0]) as usize, first, n: same.len(), first_pack };
             (first, first_pack, n) = (first + same.len(), first_pack + same.len().div_ceil(PACK_TOKENS), n + 1);

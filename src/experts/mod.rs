@@ -20,6 +20,7 @@ mod matmul;
 mod mixture;
 mod scalar;
 mod scratch;
+mod shares;
 mod team;
 #[cfg(test)]
 mod testing;
@@ -27,11 +28,12 @@ mod trace;
 
 pub use apart::Sent;
 pub use kernel::{Activations, Isa, IsaError, Kernel, TYPES};
+pub use shares::{Costs, LOADS, Shares};
 pub use trace::{Lane, Span, Trace};
 
 use crate::ggml::{Builder, OpError, OpResult, OutOfMemory, Tensor};
 use crate::gguf::TensorType;
-use apart::{Apart, Begin, End};
+use apart::{Apart, Begin, End, Kept, Slots};
 use block::GROUP;
 use gemm::{PACK_TOKENS, PANEL_ROWS, TILE_K};
 use kernel::{ByPanels, Many};
@@ -60,7 +62,20 @@ pub enum GateUp<'b> {
 #[derive(Debug, Clone, Copy)]
 pub struct Begun<'b> {
     node: Tensor<'b>,
-    n_embd: i64,
+    /// What the threads read.
+    x: Tensor<'b>,
+    weights: Tensor<'b>,
+    /// What is sent, if anything is.
+    pub others: Option<Others<'b>>,
+}
+
+/// Experts that are sent, as [`Builder::mul_mat_id`] chooses them.
+#[derive(Debug, Clone, Copy)]
+pub struct Others<'b> {
+    /// I32 [n_used, n_tokens]: where each is.
+    pub slots: Tensor<'b>,
+    /// [1, n_used, n_tokens]: 0 for what is not there.
+    pub weights: Tensor<'b>,
 }
 
 /// The longest rows and most tokens of a graph.
@@ -96,12 +111,19 @@ pub enum ApartError {
 
 impl Room {
     pub fn n_bytes(&self) -> usize {
-        self.scratch.as_ref().map_or(0, |scratch| scratch.sizes().n_bytes())
+        let apart = self.apart.as_ref().map_or(0, |apart| apart.n_bytes());
+        self.scratch.as_ref().map_or(0, |scratch| scratch.sizes().n_bytes()) + apart
     }
 
-    /// Has the experts of a single token computed by threads of our own ([`Kernels::begin_experts`]).
+    /// Waits until nothing is computed beside a graph that ended before its time.
+    pub fn settle(&self) {
+        if let Some(apart) = &self.apart {
+            apart.wait();
+        }
+    }
+
+    /// Has experts computed by threads of our own ([`Kernels::begin_experts`]), those of as many tokens as `shape` has.
     pub fn set_apart(&mut self, isa: Isa, shape: Shape) -> Result<(), ApartError> {
-        let shape = Shape { n_tokens: 1, ..shape };
         let scratch = Scratch::new(sizes(isa, shape), self.tally.clone(), self.trace.clone())?;
         self.apart = Some(Arc::new(Apart::new(shape, scratch)?));
         Ok(())
@@ -193,9 +215,9 @@ impl Kernels {
         b.work("experts", Arc::new(work), &operands, &chosen, [x.ne()[0], x.ne()[1], 1, 1]).map(Some)
     }
 
-    /// Has threads of our own begin with the experts of one token, operands as those of [`Kernels::experts`] are, and
-    /// sends away what `sent` says, instead of computing with it. `None` where there are no such threads, or a type has no
-    /// kernel. What is computed behind it is computed at the same time.
+    /// Has threads of our own begin with experts, operands as those of [`Kernels::experts`] are, and sends away what
+    /// `sent` says, instead of computing with it. `None` where there are no such threads, or a type has no kernel. What
+    /// is computed behind it is computed at the same time.
     pub fn begin_experts<'b>(
         &self,
         b: &Builder<'b>,
@@ -204,26 +226,39 @@ impl Kernels {
         [x, ids, weights]: [Tensor<'b>; 3],
         sent: Option<Sent>,
     ) -> Result<Option<Begun<'b>>, OpError> {
-        let Some(apart) = self.apart.as_ref().filter(|_| x.ne()[1] == 1) else { return Ok(None) };
+        let ([n_embd, n_tokens, ..], [n_used, ..]) = (x.ne(), ids.ne());
+        let has_room = |apart: &&Arc<Apart>| apart.holds(n_used as usize, n_tokens as usize);
+        let Some(apart) = self.apart.as_ref().filter(has_room) else { return Ok(None) };
         let work = self.mixture(&apart.scratch, gate_up, down, [x, ids, weights]);
         let Some((experts, operands)) = work else { return Ok(None) };
         let n_matrices = operands.len() - 3;
-        let fits = |sent: &Sent| sent.matrices.len() == n_matrices && sent.n < ids.ne()[0] as usize;
-        if !sent.as_ref().is_none_or(fits) {
-            return Err(OpError { op: "begin_experts", problem: "other experts are sent than there are".to_owned() });
+        if sent.as_ref().is_some_and(|sent| sent.matrices.len() != n_matrices) {
+            return Err(OpError { op: "begin_experts", problem: "other matrices are sent than there are".to_owned() });
         }
+        let n_slots = sent.as_ref().map(|sent| sent.n_slots);
         let work = Begin { experts: Arc::new(experts), apart: apart.clone(), sent };
-        let node = b.work("begin_experts", Arc::new(work), &operands, &[(ids, down.ne()[2])], [1; 4])?;
-        Ok(Some(Begun { node, n_embd: x.ne()[0] }))
+        let node =
+            b.work("begin_experts", Arc::new(work), &operands, &[(ids, down.ne()[2])], [n_embd, n_tokens, 1, 1])?;
+        let others = |n_slots: usize| -> Result<Others<'b>, OpError> {
+            let slots = Slots { apart: apart.clone(), n_slots };
+            let bound = n_slots as i64 + n_used;
+            let slots = b.work_ids("slots", Arc::new(slots), &[ids], bound, [n_used, n_tokens, 1, 1])?;
+            let kept = Kept { apart: apart.clone() };
+            let ne = [1, n_used, n_tokens, 1];
+            Ok(Others { slots, weights: b.work("weights", Arc::new(kept), &[ids, weights], &[], ne)? })
+        };
+        let others = n_slots.map(others).transpose()?;
+        Ok(Some(Begun { node, x, weights, others }))
     }
 
-    /// Waits for what was begun, and gives the sum [n_embd] of the experts that were not sent.
+    /// Waits for what was begun, and gives the sum [n_embd, n_tokens] of the experts that were not sent.
     pub fn end_experts<'b>(&self, b: &Builder<'b>, begun: Begun<'b>) -> OpResult<'b> {
         let Some(apart) = &self.apart else {
             return Err(OpError { op: "end_experts", problem: "nothing was begun".to_owned() });
         };
         let work = End { apart: apart.clone() };
-        b.work("end_experts", Arc::new(work), &[begun.node], &[], [begun.n_embd, 1, 1, 1])
+        let Begun { node, x, weights, .. } = begun;
+        b.work_on("end_experts", Arc::new(work), node, &[x, weights])
     }
 
     /// The work of a mixture, and its operands.

@@ -108,6 +108,12 @@ impl<'a, T> Shared<'a, T> {
         self.len == 0
     }
 
+    /// # Safety
+    /// The values are alive, and used by nobody else, for as long as this is used.
+    pub unsafe fn lasting(self) -> Shared<'static, T> {
+        Shared { ptr: self.ptr, len: self.len, of: PhantomData }
+    }
+
     /// A part of it; a range that is not there is a panic.
     pub fn part(self, range: Range<usize>) -> Shared<'a, T> {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
@@ -140,7 +146,7 @@ impl<'a, T> Shared<'a, T> {
 pub(super) type Worker = Box<Arc<dyn Work>>;
 
 impl<'b> Builder<'b> {
-    /// A result of F32 that `work` computes from `operands`, of which there are at most ten. `chosen` are those
+    /// A result of F32 that `work` computes from `operands`, of which there are at most nine. `chosen` are those
     /// of them, I32, that are numbers of rows, with how many rows there are.
     pub fn work(
         &self,
@@ -150,10 +156,54 @@ impl<'b> Builder<'b> {
         chosen: &[(Tensor<'b>, i64)],
         ne: Ne,
     ) -> OpResult<'b> {
-        let error = |problem: String| Err(OpError { op, problem });
-        if operands.len() > ggml_sys::GGML_MAX_SRC as usize {
-            return error(format!("{} operands", operands.len()));
+        self.work_of(op, work, operands, chosen, TensorType::F32, ne)
+    }
+
+    /// As [`Builder::work`], of I32 from 0 to `bound` - 1: `work` writes their bits.
+    pub fn work_ids(
+        &self,
+        op: &'static str,
+        work: Arc<dyn Work>,
+        operands: &[Tensor<'b>],
+        bound: i64,
+        ne: Ne,
+    ) -> OpResult<'b> {
+        let ids = self.work_of(op, work, operands, &[], TensorType::I32, ne)?;
+        self.set_bound(ids, bound);
+        Ok(ids)
+    }
+
+    /// The values of `on`, F32 and contiguous, as they are when `work` is done, which has them as its result and reads
+    /// `operands`, of which there are at most nine.
+    pub fn work_on(
+        &self,
+        op: &'static str,
+        work: Arc<dyn Work>,
+        on: Tensor<'b>,
+        operands: &[Tensor<'b>],
+    ) -> OpResult<'b> {
+        if !on.is(TensorType::F32) || !on.is_contiguous() || !on.is_computed() || !self.writes(on) {
+            return Err(OpError { op, problem: format!("{on:?} cannot be written to") });
         }
+        self.make(op, work, operands, |fun, n_tasks, data, operands| {
+            // SAFETY: the context has room, the operands are alive, and ggml copies their list.
+            unsafe {
+                let (all, n) = (operands.as_mut_ptr(), operands.len() as c_int);
+                ggml_sys::ggml_custom_inplace(self.ctx(), on.as_ptr(), all, n, fun, n_tasks, data)
+            }
+        })
+    }
+
+    fn work_of(
+        &self,
+        op: &'static str,
+        work: Arc<dyn Work>,
+        operands: &[Tensor<'b>],
+        chosen: &[(Tensor<'b>, i64)],
+        ty: TensorType,
+        ne: Ne,
+    ) -> OpResult<'b> {
+        let error = |problem: String| Err(OpError { op, problem });
         if !is_possible(ne) {
             return error(format!("the result would be {ne:?}"));
         }
@@ -162,38 +212,44 @@ impl<'b> Builder<'b> {
                 return error(format!("{ids:?} may be other numbers than those of {n_rows} rows"));
             }
         }
+        self.make(op, work, operands, |fun, n_tasks, data, operands| {
+            // SAFETY: as above.
+            unsafe {
+                let (all, n) = (operands.as_mut_ptr(), operands.len() as c_int);
+                ggml_sys::ggml_custom_4d(self.ctx(), ty.id(), ne[0], ne[1], ne[2], ne[3], all, n, fun, n_tasks, data)
+            }
+        })
+    }
+
+    /// A node that `node` makes of a function, how many threads call it, what it is told, and its operands.
+    fn make(
+        &self,
+        op: &'static str,
+        work: Arc<dyn Work>,
+        operands: &[Tensor<'b>],
+        node: impl FnOnce(ggml_sys::ggml_custom_op_t, c_int, *mut c_void, &mut [*mut ggml_tensor]) -> *mut ggml_tensor,
+    ) -> OpResult<'b> {
+        if operands.len() >= ggml_sys::GGML_MAX_SRC as usize {
+            return Err(OpError { op, problem: format!("{} operands", operands.len()) });
+        }
         let n_tasks = if work.is_alone() { 1 } else { ggml_sys::GGML_N_TASKS_MAX };
         let worker: Worker = Box::new(work);
         let data = (&raw const *worker).cast_mut().cast::<c_void>();
         let mut operands: Vec<*mut ggml_tensor> = operands.iter().map(|operand| operand.as_ptr()).collect();
-        // SAFETY: the context has room, the operands are alive, and ggml copies their list. The graph keeps the
-        // worker as long as the node.
-        let node = self.node(op, || unsafe {
-            let (ty, n) = (TensorType::F32.id(), operands.len() as c_int);
-            ggml_sys::ggml_custom_4d(
-                self.ctx(),
-                ty,
-                ne[0],
-                ne[1],
-                ne[2],
-                ne[3],
-                operands.as_mut_ptr(),
-                n,
-                Some(run),
-                n_tasks,
-                data,
-            )
-        })?;
+        // The graph keeps the worker as long as the node.
+        let node = self.node(op, || node(Some(run), n_tasks, data, &mut operands))?;
         self.keep(worker);
         Ok(node)
     }
 }
 
 unsafe extern "C" fn run(node: *mut ggml_tensor, thread: c_int, n_threads: c_int, worker: *mut c_void) {
-    // SAFETY: the node was made above: its result is F32 and contiguous, its operands have data, and the worker
+    // SAFETY: the node was made above: its result is F32, or I32, and contiguous, its operands have data, and the worker
     // is kept by the graph. Nobody else writes to the result while it is computed.
     unsafe {
+        // What it is computed on is its result.
         let sources = (*node).src.iter().take_while(|source| !source.is_null());
+        let sources = sources.filter(|source| (*node).view_src != **source);
         let operands = sources.map(|source| {
             let (source, n) = (&**source, ggml_sys::ggml_nbytes(*source));
             Operand { ne: source.ne, nb: source.nb, bytes: slice::from_raw_parts(source.data.cast(), n) }

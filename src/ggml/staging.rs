@@ -3,6 +3,7 @@
 use super::store::{Store, StoreId};
 use super::upload::Device;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Tensors that are written while a graph is computed, by one of its nodes, and read by nodes behind that. Of a graph one
 /// node is computed at a time, so that the device is used by one thread at a time.
@@ -33,6 +34,29 @@ impl Staging {
                 }
                 None => ggml_sys::ggml_backend_tensor_set(tensor.as_ptr(), ptr, offset, len),
             }
+        }
+    }
+
+    /// How long it takes to send the first `n` matrices of a tensor that lies in RAM.
+    pub fn time(&self, id: StoreId, n: usize, from: &Store, of: StoreId) -> Duration {
+        let tensor = from.get(of);
+        let n = tensor.n_bytes().min(n.saturating_mul(tensor.nb()[2]));
+        if !tensor.is_in_ram() {
+            return Duration::ZERO;
+        }
+        // SAFETY: stored tensors have data.
+        let data = unsafe { std::slice::from_raw_parts((*tensor.as_ptr()).data.cast::<u8>(), n) };
+        self.wait();
+        let begun = Instant::now();
+        self.send(id, 0, data);
+        self.wait();
+        begun.elapsed()
+    }
+
+    fn wait(&self) {
+        if let Some(device) = &self.device {
+            // SAFETY: the backend is alive.
+            unsafe { ggml_sys::ggml_backend_synchronize(device.as_ptr()) };
         }
     }
 }

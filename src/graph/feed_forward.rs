@@ -3,7 +3,7 @@
 use super::router::{Routed, route};
 use super::sending::Staged;
 use super::step::Step;
-use crate::experts::{self, Begun};
+use crate::experts::{self, Begun, Others};
 use crate::ggml::{OpError, Tensor};
 use crate::model::{FeedForward, GateUp, Mixture, Mlp};
 
@@ -110,7 +110,8 @@ fn by_kernels<'b>(
     routed: &Routed<'b>,
 ) -> Result<Option<Sum<'b>>, OpError> {
     // Those of ggml, of many tokens, are computed on a GPU, wherever the experts are.
-    if s.observer.is_some() || s.n_tokens >= s.streams_from {
+    let staged = s.sending.and_then(|sending| sending.of_layer(layer));
+    if s.observer.is_some() || staged.is_none() && s.n_tokens >= s.streams_from {
         return Ok(None);
     }
     let gate_up = match &mixture.gate_up {
@@ -118,27 +119,23 @@ fn by_kernels<'b>(
         GateUp::One { gate_up } => experts::GateUp::One(s.w(*gate_up)),
     };
     let down = s.w(mixture.down);
-    let staged = s.sending.and_then(|sending| sending.of_layer(layer));
     let operands = [x, routed.ids, routed.weights];
     if let Some(begun) = s.kernels.begin_experts(s.b, gate_up, down, operands, staged.map(Staged::sent))? {
-        let others = staged.map(|staged| by_gpu(s, staged, x, routed)).transpose()?;
+        let others = staged.zip(begun.others).map(|(staged, others)| by_gpu(s, staged, x, others)).transpose()?;
         return Ok(Some(Sum::Begun(begun, others)));
     }
     Ok(s.kernels.experts(s.b, gate_up, down, x, routed.ids, routed.weights)?.map(Sum::Whole))
 }
 
-/// The weighted sum [n_embd] over the last of one token's experts, which are sent to where this is computed.
-fn by_gpu<'b>(s: &Step<'_, 'b>, staged: &Staged, x: Tensor<'b>, routed: &Routed<'b>) -> Result<Tensor<'b>, OpError> {
-    let (b, [_, n_used, ..]) = (s.b, routed.weights.ne());
-    let (n_embd, n) = (x.ne()[0], staged.n() as i64);
-    let x = b.repeat(x, [n_embd, 1, n, 1])?;
+/// The weighted sum [n_embd, n_tokens] over the experts that are sent to where this is computed.
+fn by_gpu<'b>(s: &Step<'_, 'b>, staged: &Staged, x: Tensor<'b>, others: Others<'b>) -> Result<Tensor<'b>, OpError> {
+    let (b, [n_embd, n_tokens, ..]) = (s.b, x.ne());
+    let x = b.reshape(x, [n_embd, 1, n_tokens, 1])?;
+    let product = |id, x| b.mul_mat_id(s.sent(id), x, others.slots);
     let hidden = match staged.gate_up {
-        GateUp::Two { gate, up } => b.swiglu(b.mul_mat(s.sent(gate), x)?, b.mul_mat(s.sent(up), x)?)?,
-        GateUp::One { gate_up } => b.swiglu_fused(b.mul_mat(s.sent(gate_up), x)?)?,
-    }; // [n_ff, 1, n]
-    let each = b.mul_mat(s.sent(staged.down), hidden)?; // [n_embd, 1, n]
-    let each = b.reshape(each, [n_embd, n, 1, 1])?;
-    let [_, one, token, all] = routed.weights.nb();
-    let weights = b.view(routed.weights, [1, n, 1, 1], [one, token, all], (n_used - n) as usize * one)?;
-    sum_of_each(s, b.mul(each, weights)?)
+        GateUp::Two { gate, up } => b.swiglu(product(gate, x)?, product(up, x)?)?,
+        GateUp::One { gate_up } => b.swiglu_fused(product(gate_up, x)?)?,
+    }; // [n_ff, n_used, n_tokens]
+    let each = product(staged.down, hidden)?; // [n_embd, n_used, n_tokens]
+    sum_of_each(s, b.mul(each, others.weights)?)
 }

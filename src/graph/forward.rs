@@ -5,7 +5,7 @@ use super::cells::Seq;
 use super::devices::Devices;
 use super::observe::Seen;
 use super::router::Routing;
-use super::sending::Sending;
+use super::sending::{Sending, Sharing};
 use super::step::{self, BuildError, Keep, Ports, StepShape};
 use crate::experts::{ApartError, Isa, Room, Trace};
 use crate::ggml::{ComputeError, Cpu, OutOfMemory, Store, StoreError};
@@ -36,9 +36,9 @@ pub struct Options {
     pub reference: bool,
     /// What lies on GPUs.
     pub devices: Devices,
-    /// Of a single token, experts that lie in RAM are computed by threads of our own while the graph goes on; so many of
-    /// them are sent to the GPU of their layer meanwhile, and computed there.
-    pub apart: Option<usize>,
+    /// Experts that lie in RAM are computed by threads of our own while the graph goes on; some of them are sent to the
+    /// GPU of their layer meanwhile, and computed there.
+    pub sharing: Option<Sharing>,
 }
 
 impl Options {
@@ -55,7 +55,7 @@ impl Options {
             isa: Isa::best(),
             reference: false,
             devices: Devices::default(),
-            apart: None,
+            sharing: None,
         }
     }
 
@@ -68,7 +68,7 @@ impl Options {
             isa: Isa::Ggml,
             reference: true,
             devices: Devices::default(),
-            apart: None,
+            sharing: None,
             ..self
         }
     }
@@ -161,19 +161,19 @@ pub(super) const MAX_EXPANDED_BYTES: usize = 3 << 30;
 
 /// A loaded model with its cache.
 pub struct Forward {
-    config: Config,
-    weights: Weights,
-    store: Arc<Store>,
+    pub(super) config: Config,
+    pub(super) weights: Weights,
+    pub(super) store: Arc<Store>,
     pub(super) cache: Cache,
     pub(super) cpu: Cpu,
     stop: Arc<AtomicBool>,
-    options: Options,
+    pub(super) options: Options,
     /// What our kernels keep between graphs.
-    room: Room,
+    pub(super) room: Room,
     /// Experts in RAM that GPUs compute.
-    sending: Option<Sending>,
+    pub(super) sending: Option<Sending>,
     /// The shape of the graph that is loaded.
-    loaded: Option<(StepShape, Ports)>,
+    pub(super) loaded: Option<(StepShape, Ports)>,
 }
 
 impl Forward {
@@ -215,21 +215,28 @@ impl Forward {
         };
         forward.set_apart()?;
         forward.reserve()?;
+        if forward.options.sharing.as_ref().is_some_and(|sharing| sharing.measured) {
+            forward.measure_costs().map_err(LoadError::Step)?;
+        }
         Ok(forward)
     }
 
-    /// Makes ready what computes the experts of a single token beside the graph.
+    /// Makes ready what computes experts beside the graph.
     fn set_apart(&mut self) -> Result<(), LoadError> {
-        let Options { n_threads, isa, apart: Some(n), .. } = self.options else { return Ok(()) };
+        let Options { n_threads, isa, n_batch, n_ctx, devices, .. } = &self.options;
+        let Some(sharing) = &self.options.sharing else { return Ok(()) };
+        // The driver would copy what it does not know piece by piece, and have the graph wait; and what else the CPU has to
+        // compute needs all threads.
+        let is_on_gpu = |layer| devices.of_cache(layer).is_some();
+        let is_fast = self.weights.is_pinned && (0..self.config.n_layer).all(is_on_gpu);
+        if !devices.used().is_empty() && !is_fast {
+            return Ok(());
+        }
         // One core is left to the thread that goes on.
-        let shape = step::kernel_shape(&self.config, n_threads.saturating_sub(1).max(1), 1);
-        self.room.set_apart(isa, shape)?;
-        // The driver would copy what it does not know piece by piece, and have the graph wait.
-        let is_slow = !self.options.devices.used().is_empty() && !self.weights.is_pinned;
-        let n = if is_slow { 0 } else { n.min(shape.n_used.saturating_sub(1)) };
-        if n > 0 {
-            let devices = &self.options.devices;
-            let sending = Sending::new(&self.weights, &self.store, devices, &self.cpu, n);
+        let shape = step::kernel_shape(&self.config, n_threads.saturating_sub(1).max(1), *n_batch.min(n_ctx));
+        self.room.set_apart(*isa, shape)?;
+        if sharing.n_slots > 0 {
+            let sending = Sending::new(&self.weights, &self.store, devices, &self.cpu, sharing, shape.n_used);
             self.sending = Some(sending.map_err(LoadError::Sending)?);
         }
         Ok(())
@@ -289,9 +296,10 @@ impl Forward {
         self.cpu.n_pieces()
     }
 
-    /// Bytes of weights and cache on GPUs.
+    /// Bytes of weights, of slots for them, and of cache on GPUs.
     pub fn n_gpu_bytes(&self) -> usize {
-        self.store.n_gpu_bytes() + self.cache.store.n_gpu_bytes()
+        let of_slots = self.sending.as_ref().map_or(0, |sending| sending.store.n_gpu_bytes());
+        self.store.n_gpu_bytes() + self.cache.store.n_gpu_bytes() + of_slots
     }
 
     /// Bytes of cache that a token takes.
@@ -299,9 +307,9 @@ impl Forward {
         self.cache.token_bytes()
     }
 
-    /// How many of a token's experts in RAM are sent to a GPU; `None` where the CPU computes within the graph.
-    pub fn sent(&self) -> Option<usize> {
-        self.options.apart.map(|_| self.sending.as_ref().map_or(0, Sending::n))
+    /// Whether the CPU and GPUs share experts in RAM.
+    pub fn shares(&self) -> bool {
+        self.sending.is_some()
     }
 
     /// Layers of routed experts that our kernels computed so far, and the experts that these needed.
@@ -500,7 +508,7 @@ impl Forward {
         if self.stop.load(Ordering::Relaxed) {
             return Err(StepError::Stopped);
         }
-        self.cpu.run()?;
+        self.cpu.run().inspect_err(|_| self.room.settle())?;
         if let Some(output) = ports.logits {
             let start = logits.len();
             self.cpu.read(output, logits)?;

@@ -8,6 +8,7 @@
 mod attention;
 mod cache;
 mod cells;
+mod costs;
 mod devices;
 mod feed_forward;
 mod forward;
@@ -26,3 +27,4 @@ pub use observe::Seen;
 pub use router::Routing;
 pub use rows::RowsError;
 pub use scratch::{expert_scratch_bytes, kernel_scratch_bytes, scratch_bytes};
+pub use sending::Sharing;

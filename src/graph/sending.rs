@@ -1,13 +1,35 @@
-//! Experts that lie in RAM, computed by the CPU and a GPU at the same time: of each token's experts the last ones go
-//! over the bus, to memory on the GPU that is for that, while the CPU computes with the others.
+//! Experts that lie in RAM, computed by the CPU and a GPU at the same time: of those that a step needs some go over the
+//! bus, to memory on the GPU that is for that, while the CPU computes with the others.
 
 use super::devices::Devices;
-use crate::experts::Sent;
+use crate::experts::{Sent, Shares};
 use crate::ggml::{Cpu, Gpu, Staging, Store, StoreError, StoreId};
 use crate::gguf::{Shape, TensorType};
 use crate::model::{FeedForward, GateUp, Mixture, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How experts in RAM are shared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sharing {
+    /// By layer; the last of them counts for all behind it.
+    pub shares: Vec<Option<Shares>>,
+    /// Experts of a layer for which there is room on a GPU.
+    pub n_slots: usize,
+    /// Whether costs are corrected by what is measured of them with the model's own weights.
+    pub measured: bool,
+}
+
+impl Sharing {
+    /// So many experts of each step and layer are sent.
+    pub fn fixed(n: usize) -> Sharing {
+        Sharing { shares: vec![Some(Shares::Fixed(n))], n_slots: n, measured: false }
+    }
+
+    fn of_layer(&self, layer: usize) -> Option<Shares> {
+        self.shares.get(layer).or(self.shares.last()).copied().flatten()
+    }
+}
 
 /// What goes where.
 pub(super) struct Sending {
@@ -15,43 +37,40 @@ pub(super) struct Sending {
     layers: Vec<Option<Staged>>,
     /// The memory on all GPUs.
     pub(super) store: Arc<Store>,
-    n: usize,
 }
 
-/// The matrices of so many experts of a layer, in the memory that all layers share whose matrices have these types.
+/// The matrices of some experts of a layer, in the memory that all layers share whose matrices have these types.
 #[derive(Clone)]
 pub(super) struct Staged {
     pub(super) gate_up: GateUp,
     pub(super) down: StoreId,
     staging: Arc<Staging>,
-    n: usize,
+    n_slots: usize,
+    shares: Shares,
 }
 
 impl Staged {
-    /// Experts of a token.
-    pub(super) fn n(&self) -> usize {
-        self.n
-    }
-
     /// For the node that sends.
     pub(super) fn sent(&self) -> Sent {
         let matrices = match self.gate_up {
             GateUp::Two { gate, up } => vec![gate, up, self.down],
             GateUp::One { gate_up } => vec![gate_up, self.down],
         };
-        Sent { staging: self.staging.clone(), matrices, n: self.n }
+        Sent { staging: self.staging.clone(), matrices, n_slots: self.n_slots, shares: self.shares }
     }
 }
 
 impl Sending {
-    /// For `n` experts of a token. Without GPUs their memory is in RAM.
+    /// Without GPUs the memory is in RAM. Besides what is sent it holds zeros for each of a token's `n_used` experts.
     pub(super) fn new(
         weights: &Weights,
         store: &Store,
         devices: &Devices,
         cpu: &Cpu,
-        n: usize,
+        sharing: &Sharing,
+        n_used: usize,
     ) -> Result<Sending, StoreError> {
+        let n = sharing.n_slots + n_used;
         let mut memory = Store::new(3 * weights.layers.len(), None)?;
         let mut places = BTreeMap::new();
         let mut of_layers = Vec::new();
@@ -76,24 +95,62 @@ impl Sending {
                 places.insert(key, place);
                 Ok(Some(place))
             };
-            of_layers.push(staged(mixture, &mut place)?.map(|(gate_up, down)| (gate_up, down, gpu)));
+            let shares = sharing.of_layer(number);
+            let staged = staged(mixture, &mut place)?.zip(shares);
+            of_layers.push(staged.map(|((gate_up, down), shares)| (gate_up, down, gpu, shares)));
         }
         let memory = Arc::new(memory);
-        let of_layer = |(gate_up, down, gpu): (GateUp, StoreId, Option<&Gpu>)| {
+        let of_layer = |(gate_up, down, gpu, shares): (GateUp, StoreId, Option<&Gpu>, Shares)| {
             let staging = Arc::new(cpu.staging(memory.clone(), gpu));
-            Staged { gate_up, down, staging, n }
+            Staged { gate_up, down, staging, n_slots: sharing.n_slots, shares }
         };
         let layers = of_layers.into_iter().map(|layer| layer.map(of_layer)).collect();
-        Ok(Sending { layers, store: memory, n })
-    }
-
-    /// Experts of a token.
-    pub(super) fn n(&self) -> usize {
-        self.n
+        Ok(Sending { layers, store: memory })
     }
 
     pub(super) fn of_layer(&self, layer: usize) -> Option<&Staged> {
         self.layers.get(layer)?.as_ref()
+    }
+
+    pub(super) fn shares_of(&self, layer: usize) -> Option<Shares> {
+        self.of_layer(layer).map(|staged| staged.shares)
+    }
+
+    /// Layers whose experts are shared.
+    pub(super) fn n_layers(&self) -> usize {
+        self.layers.iter().flatten().count()
+    }
+
+    /// Changes how layers share; returns how they did before.
+    pub(super) fn set_shares(&mut self, change: &dyn Fn(Shares) -> Shares) -> Vec<Shares> {
+        let set = |staged: &mut Staged| {
+            let before = staged.shares;
+            staged.shares = change(before);
+            before
+        };
+        self.layers.iter_mut().flatten().map(set).collect()
+    }
+
+    /// Has layers share as they did before.
+    pub(super) fn put_shares(&mut self, before: Vec<Shares>) {
+        self.layers.iter_mut().flatten().zip(before).for_each(|(staged, shares)| staged.shares = shares);
+    }
+
+    /// Sends as many experts of a layer as there are slots: which layer, how many seconds it took, and how many they are.
+    pub(super) fn time(&self, weights: &Weights, store: &Store) -> Option<(usize, f64, usize)> {
+        let (number, staged) = self.layers.iter().enumerate().find_map(|(n, layer)| Some((n, layer.as_ref()?)))?;
+        let FeedForward::Mixture(mixture) = &weights.layers.get(number)?.feed_forward else { return None };
+        let pairs = match (staged.gate_up, &mixture.gate_up) {
+            (GateUp::Two { gate, up }, GateUp::Two { gate: from_gate, up: from_up }) => {
+                vec![(gate, *from_gate), (up, *from_up)]
+            }
+            (GateUp::One { gate_up }, GateUp::One { gate_up: from }) => vec![(gate_up, *from)],
+            _ => return None,
+        };
+        let pairs = pairs.into_iter().chain([(staged.down, mixture.down)]);
+        let n_expert = store.get(mixture.down).ne()[2] as usize;
+        let seconds = pairs.map(|(to, from)| staged.staging.time(to, staged.n_slots, store, from).as_secs_f64());
+        Some((number, seconds.sum(), staged.n_slots.min(n_expert)))
     }
 }
 

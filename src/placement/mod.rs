@@ -23,7 +23,7 @@ mod speed;
 
 pub use pins::{BadPin, Pin, Pinned};
 pub use search::{CannotPlace, place};
-pub use speed::{Decode, Prefill, decode, prefill, sent, streams_from};
+pub use speed::{Decode, ExpertCosts, Prefill, decode, expert_costs, prefill, streams_from};
 
 use serde::Serialize;
 
@@ -158,6 +158,12 @@ impl Load {
 }
 
 impl Placement {
+    /// Whether no routed experts are in RAM.
+    pub fn is_without_ram(&self, demand: &Demand) -> bool {
+        let mut layers = self.layers.iter().zip(&demand.layers);
+        layers.all(|(place, layer)| layer.experts.is_none_or(|experts| place.in_ram(experts.n) == 0))
+    }
+
     /// What lies on `device`.
     pub fn load(&self, demand: &Demand, device: Device) -> Load {
         let mut load = Load::default();

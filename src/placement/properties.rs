@@ -264,20 +264,21 @@ fn experts_are_sent_from_the_number_of_tokens_on_at_which_it_pays() {
     assert_eq!(from(5.0, 1.0, 256), None);
 }
 
-/// As many as the bus brings while the CPU computes with the others, and no more than RAM can give to both.
+/// Experts cost something where one side has them and the other computes what is around them.
 #[test]
-fn experts_of_a_token_are_shared_by_speed() {
+fn experts_in_ram_cost_what_bus_and_cpu_take() {
     let mut demand = model(&[layer(100, 0, None), layer(100, 0, Some((256, 8, 64)))], 50);
-    let mut by = |decode: f64, pcie: f64, on_gpu: u64| {
-        demand.layers[1].experts.as_mut().unwrap().each.cpu_decode = 64.0 / decode;
-        let machine = machine(100_000, &[Gpu { pcie, ..gpu(250 + on_gpu * 64) }]);
-        sent(&demand, &machine, &place(&demand, &machine, &[]).unwrap())
+    demand.layers[1].experts.as_mut().unwrap().each.cpu_decode = 16.0;
+    let of = |on_gpu: u64, fixed: Option<&str>| {
+        let machine = machine(100_000, &[Gpu { pcie: 5.0, ..gpu(250 + on_gpu * 64) }]);
+        let pins: Vec<Pin> = fixed.into_iter().map(|pin| pin.parse().unwrap()).collect();
+        expert_costs(&demand, &machine, &place(&demand, &machine, &pins).unwrap())
     };
+    let costs = of(0, None);
     // RAM gives 10 bytes a second.
-    assert_eq!(by(10.0, 5.0, 0), Some(0), "the CPU takes all that RAM gives");
-    assert_eq!(by(4.0, 5.0, 0), Some(4));
-    assert_eq!(by(4.0, 10.0, 0), Some(5));
-    assert_eq!(by(4.0, 0.1, 0), Some(0));
-    assert_eq!(by(0.1, 10.0, 0), Some(7), "one at least stays");
-    assert_eq!(by(4.0, 5.0, 256), None);
+    let expected = ExpertCosts { send: 12.8, read: 16.0, token: 0.064, ram: 6.4 };
+    assert_eq!(costs, [None, Some(expected)]);
+    assert_eq!(of(100, None), costs);
+    assert_eq!(of(256, None), [None, None]);
+    assert_eq!(of(0, Some("blk.1=ram")), [None, None]);
 }

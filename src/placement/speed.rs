@@ -3,7 +3,7 @@
 //! Layers depend on each other, and of a layer's parts only little could be computed at the same time, so the
 //! times add up. What is found is a limit; how near a program comes to it is for the caller to say.
 
-use super::{Demand, Device, Experts, Gpu, Layer, LayerPlace, Machine, Part, Placement};
+use super::{Demand, Device, Layer, LayerPlace, Machine, Part, Placement};
 use serde::Serialize;
 
 /// Seconds that generating one token takes, at best.
@@ -120,30 +120,32 @@ pub fn streams_from(demand: &Demand, machine: &Machine, placement: &Placement, p
     (LEAST_STREAMED..MOST_STREAMED).step_by(LEAST_STREAMED as usize).find(is_faster)
 }
 
-/// How many of a token's experts in RAM are to be sent to the GPU of their layer while the CPU computes with the others, so
-/// that it takes the least time; the fewest of several such numbers. `None` where no layer on a GPU has experts in RAM.
-pub fn sent(demand: &Demand, machine: &Machine, placement: &Placement) -> Option<u32> {
-    let layers: Vec<_> = placement
-        .layers
-        .iter()
-        .zip(&demand.layers)
-        .filter_map(|(place, layer)| match (place.fixed, &layer.experts) {
-            (Device::Gpu(gpu), Some(experts)) if place.in_ram(experts.n) > 0 => Some((machine.gpus.get(gpu)?, experts)),
-            _ => None,
+/// What an expert that lies in RAM costs where the CPU and the GPU of its layer share them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpertCosts {
+    /// Seconds to send it over the bus.
+    pub send: f64,
+    /// Seconds that the CPU reads it, and that it computes for each of its tokens.
+    pub read: f64,
+    pub token: f64,
+    /// Seconds to read it from RAM at the rate that all together have.
+    pub ram: f64,
+}
+
+/// The costs of each layer's experts; `None` for layers that have none in RAM, or whose other part is not on a GPU.
+pub fn expert_costs(demand: &Demand, machine: &Machine, placement: &Placement) -> Vec<Option<ExpertCosts>> {
+    let of_layer = |(place, layer): (&LayerPlace, &Layer)| {
+        let (Device::Gpu(gpu), Some(experts)) = (place.fixed, &layer.experts) else { return None };
+        let (gpu, each) = (machine.gpus.get(gpu)?, &experts.each);
+        let bytes = each.bytes as f64;
+        (place.in_ram(experts.n) > 0).then_some(ExpertCosts {
+            send: bytes / gpu.pcie,
+            read: each.cpu_decode,
+            token: each.cpu_prefill,
+            ram: bytes / machine.ram_bandwidth,
         })
-        .collect();
-    let most = layers.iter().map(|(_, experts)| experts.n_used.saturating_sub(1)).min()?;
-    let seconds = |n: u32| -> f64 {
-        let of_layer = |(gpu, experts): &(&Gpu, &Experts)| {
-            let (all, each) = (f64::from(experts.n_used), &experts.each);
-            let computed = (all - f64::from(n)) * each.cpu_decode;
-            let sent = f64::from(n) * each.bytes as f64 / gpu.pcie;
-            // Both read the same memory.
-            computed.max(sent).max(all * each.bytes as f64 / machine.ram_bandwidth)
-        };
-        layers.iter().map(of_layer).sum()
     };
-    (0..=most).min_by(|a, b| seconds(*a).total_cmp(&seconds(*b)))
+    placement.layers.iter().zip(&demand.layers).map(of_layer).collect()
 }
 
 /// Fewer tokens are not sent for.
