@@ -97,6 +97,38 @@ fn the_table_has_a_line_for_each_test_and_progress_goes_to_stderr() {
     assert!(!quiet.stdout.contains("generation"));
 }
 
+/// The usual depths are those that the model was made for; of those that are asked for all have to be.
+#[test]
+fn what_is_not_asked_for_fits_the_model() {
+    let demo =
+        ["bench", "demo", "-p", "1", "-n", "1", "-r", "1", "-t", "1", "--only", "generation", "--bandwidth", "10"];
+    let ended = cachalot(&demo);
+    assert!(ended.code == Some(0) && ended.stdout.contains("generation 1 "), "{ended:?}");
+    assert!(!ended.stdout.contains("generation 1 at"), "{}", ended.stdout);
+    let asked = cachalot(&[&demo[..], &["-d", "4096"]].concat());
+    assert!(asked.code == Some(2) && asked.stderr.contains("made for 4096"), "{asked:?}");
+}
+
+/// Spans of the format that browsers show, within their step; a file is not written over.
+#[test]
+fn the_timeline_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = unpack_model("parity/v3.gguf", folder.path());
+    let path = folder.path().join("trace.json");
+    let args = [&SHORT[..], &["--only", "generation", "-r", "1", "--trace", path.to_str().unwrap()]].concat();
+    let ended = bench(&model, &args);
+    assert!(ended.code == Some(0) && ended.stderr.contains("trace.json shows it"), "{ended:?}");
+    let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let events = file["traceEvents"].as_array().unwrap();
+    let spans = |lane: u64| events.iter().filter(move |event| event["ph"] == "X" && event["tid"] == lane);
+    let sum = |lane| spans(lane).map(|event| event["dur"].as_f64().unwrap()).sum::<f64>();
+    // The first of three steps is not in it.
+    assert_eq!(spans(0).count(), 2);
+    assert!((sum(0) - sum(1)).abs() < 1.0, "{} of {}", sum(1), sum(0));
+    let again = bench(&model, &args);
+    assert!(again.code != Some(0) && again.stderr.contains("exists already"), "{again:?}");
+}
+
 #[test]
 fn the_memory_is_measured() {
     let folder = tempfile::tempdir().unwrap();

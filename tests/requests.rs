@@ -96,6 +96,9 @@ fn what_would_be_ignored_is_refused() {
             (question(json!({ "function_call": "auto" })), "function_call", "'tool_choice'"),
             (question(json!({ "best_of": 3 })), "best_of", "'n'"),
             (question(json!({ "prompt_logprobs": 0 })), "prompt_logprobs", "'logprobs'"),
+            (question(json!({ "add_generation_prompt": false })), "add_generation_prompt", "/v1/completions"),
+            (question(json!({ "lora": [{ "id": 0 }] })), "lora", "as its file has it"),
+            (question(json!({ "samplers": ["top_k"] })), "samplers", "same order"),
             (question(json!({ "modalities": ["text", "audio"] })), "modalities", "text"),
             (
                 json!({ "messages": [{ "role": "assistant", "content": null, "function_call": { "name": "f" } }] }),
@@ -105,7 +108,7 @@ fn what_would_be_ignored_is_refused() {
         ],
     );
     assert_eq!(
-        server.post(CHAT, &question(json!({ "best_of": 1, "functions": [], "function_call": null }))).status,
+        server.post(CHAT, &question(json!({ "best_of": 1, "functions": [], "function_call": null, "lora": [], "add_generation_prompt": true }))).status,
         200
     );
 }
@@ -135,6 +138,11 @@ fn what_contradicts_itself_is_refused() {
             (question(json!({ "tools": [tool("f g")] })), "tools[0]", "letters"),
             (question(json!({ "tools": [tool(&"f".repeat(200))] })), "tools[0]", "letters"),
             (question(json!({ "tools": [{ "type": "web_search" }] })), "tools[0].type", "web_search"),
+            (
+                question(json!({ "tools": [{ "name": "f", "parameters": { "type": "string" } }] })),
+                "tools[0]",
+                "'type' than 'object'",
+            ),
             (
                 question(
                     json!({ "tools": [tool("f")], "tool_choice": { "type": "function", "function": { "name": "g" } } }),

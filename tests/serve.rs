@@ -444,7 +444,12 @@ fn it_does_not_start_where_it_must_not() {
         let ended = support::cachalot(&[&["serve", "--port", "0"], args].concat());
         assert!(ended.code == Some(2) && ended.stderr.contains(says), "{args:?}: {ended:?}");
     }
-    for (key, says) in [(&b""[..], "CACHALOT_API_KEY: the key is empty"), (b"\xff", "CACHALOT_API_KEY: not UTF-8")] {
+    for (key, says) in [
+        (&b""[..], "CACHALOT_API_KEY: the key is empty"),
+        (b" ", "CACHALOT_API_KEY: the key is empty"),
+        (b"a b", "CACHALOT_API_KEY: a key is of ASCII"),
+        (b"\xff", "CACHALOT_API_KEY: not UTF-8"),
+    ] {
         let mut command = support::program();
         command.args(["serve", "demo", "--port", "0"]).env("CACHALOT_API_KEY", OsStr::from_bytes(key));
         let ended = support::run(&mut command);

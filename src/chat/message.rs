@@ -290,7 +290,12 @@ impl TryFrom<Value> for Tool {
         };
         let parameters = match function.get("parameters") {
             None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
-            Some(schema @ Value::Object(_)) => schema.clone(),
+            Some(schema @ Value::Object(_)) if may_be_object(schema) => schema.clone(),
+            Some(Value::Object(_)) => {
+                return Err(MessageError::Tool(
+                    "has 'parameters' of another 'type' than 'object', which arguments are",
+                ));
+            }
             Some(_) => return Err(MessageError::Tool("has 'parameters' that are not a JSON schema object")),
         };
         let definition = match definition.get("function") {
@@ -327,6 +332,15 @@ impl serde_json::ser::Formatter for Spaced {
 
     fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, out: &mut W) -> std::io::Result<()> {
         out.write_all(b": ")
+    }
+}
+
+/// Whether a schema's type, where it has one, is that of objects, or one of several.
+fn may_be_object(schema: &Value) -> bool {
+    match schema.get("type") {
+        Some(Value::String(ty)) => ty == "object",
+        Some(Value::Array(types)) => types.iter().any(|ty| ty == "object"),
+        _ => true,
     }
 }
 
@@ -406,7 +420,14 @@ mod tests {
         let bare: Tool = serde_json::from_value(function.clone()).unwrap();
         let wrapped: Tool = serde_json::from_value(json!({"type": "function", "function": function})).unwrap();
         assert_eq!(bare, wrapped);
-        for bad in [json!("f"), json!({}), json!({"name": ""}), json!({"name": "f", "parameters": 1})] {
+        for bad in [
+            json!("f"),
+            json!({}),
+            json!({"name": ""}),
+            json!({"name": "f", "parameters": 1}),
+            json!({"name": "f", "parameters": {"type": "string"}}),
+            json!({"name": "f", "parameters": {"type": ["array", "null"]}}),
+        ] {
             assert!(serde_json::from_value::<Tool>(bad.clone()).is_err(), "{bad}");
         }
         let none: Conversation = serde_json::from_value(json!({"messages": [], "tools": null})).unwrap();

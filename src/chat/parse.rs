@@ -261,13 +261,15 @@ impl Parser {
             (_, token) => {
                 self.release();
                 match &mut self.state {
-                    State::Reasoning { held, fresh, .. } => {
+                    State::Reasoning { held, fresh, .. } if is_tool_marker(token) => {
                         *fresh = false;
                         held.push_str(token);
                         self.release_reasoning();
                     }
                     _ if is_tool_marker(token) => self.emit_malformed(token, CallFault::Stray),
-                    _ => self.emit_content(token),
+                    _ if [THINK, THINK_END].contains(&token) => self.emit_content(token),
+                    // What else a model marks, such as another's turn, is no text.
+                    _ => {}
                 }
             }
         }
@@ -453,6 +455,12 @@ mod tests {
         let malformed = answer(Expects::Reasoning, "a⟨calls⟩b</think>c");
         assert_eq!(malformed.message.reasoning.as_deref(), Some("ab"));
         assert!(malformed.message.content.ends_with('c') && malformed.faults.len() == 1, "{malformed:?}");
+    }
+
+    #[test]
+    fn what_marks_no_call_is_no_text() {
+        check(Expects::Answer, "a⟨<｜User｜>⟩b⟨<｜fim▁begin｜>⟩", None, "ab", &[]);
+        check(Expects::Reasoning, "a⟨<｜Assistant｜>⟩b</think>⟨<｜User｜>⟩c", Some("ab"), "c", &[]);
     }
 
     #[test]

@@ -127,7 +127,7 @@ const VALUED: &[(&str, Fate)] = &[
     ("-hf -hfr --hf-repo -hff --hf-file -mu --model-url", Refused("`cachalot pull` fetches models")),
     (
         "--grammar --grammar-file -j -jf --json-schema --json-schema-file",
-        Refused("a request says what its answer must look like; `cachalot run` has --json-schema, --lark and --regex"),
+        Refused("a request says what its answer must look like; `cachalot run` has --json-schema and --json-object"),
     ),
 ];
 

@@ -189,8 +189,12 @@ fn key_of_environment() -> Result<Vec<String>, BadInput> {
     let Some(key) = std::env::var_os(KEY_VARIABLE) else { return Ok(Vec::new()) };
     let fault = |fault: &str| BadInput::Argument(format!("{KEY_VARIABLE}: {fault}"));
     match key.into_string() {
-        Ok(key) if key.is_empty() => Err(fault("the key is empty: unset the variable, or give it a key")),
-        Ok(key) => Ok(vec![key]),
+        Ok(key) if key.trim().is_empty() => Err(fault("the key is empty: unset the variable, or give it a key")),
+        // Clients send it in a header, which holds nothing else.
+        Ok(key) if !key.trim().bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err(fault("a key is of ASCII letters, digits and signs, without spaces, since others cannot be sent"))
+        }
+        Ok(key) => Ok(vec![key.trim().to_owned()]),
         Err(_) => Err(fault("not UTF-8")),
     }
 }

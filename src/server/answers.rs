@@ -109,7 +109,9 @@ impl Answers {
     pub(super) async fn begin(app: &Arc<App>, asks: Vec<Ask>) -> Result<Answers, Fault> {
         let n = asks.iter().map(|ask| ask.n).sum();
         if n > app.n_places() {
-            return Err(Fault::field("n", format!("{n} answers are asked for; there are {} places", app.n_places())));
+            let field = if asks.len() > 1 { "prompt" } else { "n" };
+            let fault = format!("{n} answers are asked for; there are {} places", app.n_places());
+            return Err(Fault::field(field, fault));
         }
         let (app, model, places) = (app.clone(), app.model()?, app.places(n)?);
         let begin = move || {

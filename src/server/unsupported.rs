@@ -12,7 +12,7 @@ const PLAIN: &str = "leave it out";
 const NOT_KEPT: &str = "nothing is kept here: send all of the conversation";
 
 /// Of OpenAI's chat completions and completions, with what vLLM and llama.cpp add.
-pub(super) const OPENAI: [Field; 22] = [
+pub(super) const OPENAI: [Field; 25] = [
     ("functions", is_off, "send 'tools' instead"),
     ("function_call", is_off, "send 'tool_choice' instead"),
     ("audio", is_off, PLAIN),
@@ -34,6 +34,9 @@ pub(super) const OPENAI: [Field; 22] = [
     ("top_n_sigma", is_not_positive, PLAIN),
     ("top_a", is_off, PLAIN),
     ("tfs", is_one, PLAIN),
+    ("lora", is_off, "the model is used as its file has it"),
+    ("samplers", is_off, "they always come in the same order"),
+    ("add_generation_prompt", is_yes, "send a prompt of your own to /v1/completions"),
     ("tfs_z", is_one, PLAIN),
 ];
 

@@ -37,8 +37,8 @@ pub(super) struct Args {
     /// Tokens to generate
     #[arg(short = 'n', long, value_name = "N", default_value = "32", value_parser = at_least_one::<u32>)]
     generate: u32,
-    /// Cached tokens behind which they are generated
-    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "0,4096", value_parser = depth())]
+    /// Cached tokens behind which they are generated [default: 0, and 4096 where the model was made for so many]
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', value_parser = depth())]
     depth: Vec<u32>,
     /// How often each measurement is made
     #[arg(short, long, value_name = "N", default_value = "3", value_parser = at_least_one::<u32>)]
@@ -96,8 +96,9 @@ fn gigabytes(text: &str) -> Result<f64, String> {
 const ROUNDS: usize = 2;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let tests = tests(args);
-    let n_ctx = context(args, &tests)?;
+    let trained = trained_context(catalog::source(&args.model)?)?;
+    let tests = tests(args, trained);
+    let n_ctx = context(args, &tests, trained)?;
     if let Some(file) = &args.trace {
         NewFile::refuse_existing(file)?;
     }
@@ -140,12 +141,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Cached tokens, where nothing is said of them and the model was made for as many.
+const DEPTHS: [u32; 2] = [0, 4096];
+
 /// Each once, in the order in which they are asked for.
-fn tests(args: &Args) -> Vec<Test> {
+fn tests(args: &Args, trained: usize) -> Vec<Test> {
     let prompts = args.prompt.iter().map(|n| Test::Prompt { n: *n as usize });
     let generation = |depth: &u32| Test::Generation { n: args.generate as usize, depth: *depth as usize };
     let prompts = prompts.filter(|_| args.only != Some(Only::Generation));
-    let generations = args.depth.iter().map(generation).filter(|_| args.only != Some(Only::Prompt));
+    let fits = |depth: &u32| *depth == 0 || generation(depth).n_ctx() <= trained;
+    let usual: Vec<u32> = DEPTHS.into_iter().filter(fits).collect();
+    let depths = if args.depth.is_empty() { &usual } else { &args.depth };
+    let generations = depths.iter().map(generation).filter(|_| args.only != Some(Only::Prompt));
     let mut tests = Vec::new();
     for test in prompts.chain(generations) {
         if !tests.contains(&test) {
@@ -156,11 +163,11 @@ fn tests(args: &Args) -> Vec<Test> {
 }
 
 /// What the longest test needs, unless it is more than the model was made for.
-fn context(args: &Args, tests: &[Test]) -> anyhow::Result<usize> {
+fn context(args: &Args, tests: &[Test], trained: usize) -> anyhow::Result<usize> {
     let Some(longest) = tests.iter().copied().max_by_key(|test| test.n_ctx()) else {
         return Err(BadInput::Argument("there is nothing to measure".to_owned()).into());
     };
-    let (needed, trained) = (longest.n_ctx(), trained_context(catalog::source(&args.model)?)?);
+    let needed = longest.n_ctx();
     if needed > trained {
         let what = report::title(longest);
         let text = format!("{what} needs {needed} tokens of context, but the model was made for {trained}");
