@@ -221,27 +221,6 @@ impl Forward {
         Ok(forward)
     }
 
-    /// Makes ready what computes experts beside the graph.
-    fn set_apart(&mut self) -> Result<(), LoadError> {
-        let Options { n_threads, isa, n_batch, n_ctx, devices, .. } = &self.options;
-        let Some(sharing) = &self.options.sharing else { return Ok(()) };
-        // The driver would copy what it does not know piece by piece, and have the graph wait; and what else the CPU has to
-        // compute needs all threads.
-        let is_on_gpu = |layer| devices.of_cache(layer).is_some();
-        let is_fast = self.weights.is_pinned && (0..self.config.n_layer).all(is_on_gpu);
-        if !devices.used().is_empty() && !is_fast {
-            return Ok(());
-        }
-        // One core is left to the thread that goes on.
-        let shape = step::kernel_shape(&self.config, n_threads.saturating_sub(1).max(1), *n_batch.min(n_ctx));
-        self.room.set_apart(*isa, shape)?;
-        if sharing.n_slots > 0 {
-            let sending = Sending::new(&self.weights, &self.store, devices, &self.cpu, sharing, shape.n_used);
-            self.sending = Some(sending.map_err(LoadError::Sending)?);
-        }
-        Ok(())
-    }
-
     /// Takes what the largest step needs on GPUs, where memory that is short later would end the program.
     fn reserve(&mut self) -> Result<(), LoadError> {
         if self.options.devices.used().is_empty() {

@@ -2,6 +2,8 @@
 //! bus, to memory on the GPU that is for that, while the CPU computes with the others.
 
 use super::devices::Devices;
+use super::forward::{Forward, LoadError, Options};
+use super::step;
 use crate::experts::{Sent, Shares};
 use crate::ggml::{Cpu, Gpu, Staging, Store, StoreError, StoreId};
 use crate::gguf::{Shape, TensorType};
@@ -151,6 +153,29 @@ impl Sending {
         let n_expert = store.get(mixture.down).ne()[2] as usize;
         let seconds = pairs.map(|(to, from)| staged.staging.time(to, staged.n_slots, store, from).as_secs_f64());
         Some((number, seconds.sum(), staged.n_slots.min(n_expert)))
+    }
+}
+
+impl Forward {
+    /// Makes ready what computes experts beside the graph.
+    pub(super) fn set_apart(&mut self) -> Result<(), LoadError> {
+        let Options { n_threads, isa, n_batch, n_ctx, devices, .. } = &self.options;
+        let Some(sharing) = &self.options.sharing else { return Ok(()) };
+        // The driver would copy what it does not know piece by piece, and have the graph wait; and what else the CPU has to
+        // compute needs all threads.
+        let is_on_gpu = |layer| devices.of_cache(layer).is_some();
+        let is_fast = self.weights.is_pinned && (0..self.config.n_layer).all(is_on_gpu);
+        if !devices.used().is_empty() && !is_fast {
+            return Ok(());
+        }
+        // One core is left to the thread that goes on.
+        let shape = step::kernel_shape(&self.config, n_threads.saturating_sub(1).max(1), *n_batch.min(n_ctx));
+        self.room.set_apart(*isa, shape)?;
+        if sharing.n_slots > 0 {
+            let sending = Sending::new(&self.weights, &self.store, devices, &self.cpu, sharing, shape.n_used);
+            self.sending = Some(sending.map_err(LoadError::Sending)?);
+        }
+        Ok(())
     }
 }
 
