@@ -102,7 +102,8 @@ impl Forward {
         let (n_sent, n_layers) = (n_used / 2, sending.n_layers());
         let before = sending.set_shares(&|_| Shares::Fixed(n_sent));
         let mut spans = Vec::new();
-        for position in 0..STEPS {
+        let n_steps = i32::try_from(self.options.n_ctx).map_or(STEPS, |n_ctx| n_ctx.min(STEPS));
+        for position in 0..n_steps {
             self.room.trace().begin();
             let token = Token { id: 0, seq: Seq::FIRST, position, wants_logits: true };
             let done = self.step(&[token], &mut Vec::new());
