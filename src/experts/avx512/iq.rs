@@ -76,28 +76,53 @@ unsafe fn words(at: *const u8) -> __m512i {
     _mm512_cvtepu8_epi16(unsafe { _mm256_loadu_si256(at.cast()) })
 }
 
-/// As masks.
+/// Bits as masks.
+///
+/// # Safety
+/// The pointer has 32 bytes.
 #[inline]
-#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-fn masks(signs: __m256i) -> [u64; 4] {
-    let mut masks = [0; 4];
-    // SAFETY: 32 bytes.
-    unsafe { _mm256_storeu_si256(masks.as_mut_ptr().cast(), signs) };
-    masks
+unsafe fn four_masks(at: *const u64) -> [u64; 4] {
+    // SAFETY: the caller's word.
+    std::array::from_fn(|i| unsafe { at.add(i).read_unaligned() })
 }
 
-/// Bytes of seven signs, with the eighth, which makes their number even.
+/// Bits as masks: of eight bytes of each lane, at `places`.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-fn even(signs: __m256i) -> __m256i {
-    const ODD: i8 = -128;
-    let odd =
-        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, ODD, ODD, 0, ODD, 0, 0, ODD, ODD, 0, 0, ODD, 0, ODD, ODD, 0));
-    let nibble = _mm256_set1_epi8(15);
-    let signs = _mm256_and_si256(signs, _mm256_set1_epi8(0x7f));
-    let low = _mm256_shuffle_epi8(odd, _mm256_and_si256(signs, nibble));
-    let high = _mm256_shuffle_epi8(odd, _mm256_and_si256(_mm256_srli_epi16(signs, 4), nibble));
-    _mm256_or_si256(signs, _mm256_xor_si256(low, high))
+fn masks(signs: __m512i, places: &'static [[u8; 64]; 4]) -> [u64; 4] {
+    let each = _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64);
+    std::array::from_fn(|i| {
+        // SAFETY: 64 bytes.
+        let places = unsafe { _mm512_loadu_si512(places[i].as_ptr().cast()) };
+        _mm512_test_epi8_mask(_mm512_permutexvar_epi8(places, signs), each)
+    })
+}
+
+/// For each lane its bytes at some places, each eight times.
+const fn eightfold(places: [u8; 8]) -> [[u8; 64]; 4] {
+    let (mut all, mut at) = ([[0; 64]; 4], 0);
+    while at < 256 {
+        all[at / 64][at % 64] = 16 * (at / 64) as u8 + places[at % 64 / 8];
+        at += 1;
+    }
+    all
+}
+
+/// Bytes of seven signs, whose eighth bit does not matter, with the eighth sign, which makes their number even.
+#[inline]
+#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
+fn even(signs: __m512i) -> __m512i {
+    const EVEN: [[u8; 64]; 2] = {
+        let (mut all, mut n) = ([[0; 64]; 2], 0);
+        while n < 128 {
+            all[n / 64][n % 64] = n as u8 | ((n.count_ones() % 2) as u8) << 7;
+            n += 1;
+        }
+        all
+    };
+    // SAFETY: 64 bytes each.
+    let [low, high] = EVEN.each_ref().map(|half| unsafe { _mm512_loadu_si512(half.as_ptr().cast()) });
+    _mm512_permutex2var_epi8(low, signs, high)
 }
 
 pub(super) struct Iq1S<const GATHER: bool>;
@@ -206,8 +231,8 @@ impl<const GATHER: bool> Whole for Iq1M<GATHER> {
 /// What all of IQ2 have: entries with signs, and no mins.
 #[inline]
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-fn with_signs(u: [__m512i; 4], signs: __m256i, scales: __m128i, d: f32) -> Weights {
-    Weights { u, signs: masks(signs), scales, d, mins: _mm256_setzero_si256(), d_min: 0.0 }
+fn with_signs(u: [__m512i; 4], signs: [u64; 4], scales: __m128i, d: f32) -> Weights {
+    Weights { u, signs, scales, d, mins: _mm256_setzero_si256(), d_min: 0.0 }
 }
 
 /// Bytes of a table by the low bytes of words; what the high bytes become is of no use.
@@ -240,9 +265,9 @@ unsafe fn amounts(low: __m512i, high: __m512i, tables: &Tables) -> [__m512i; 4] 
     })
 }
 
-pub(super) struct Iq2Xxs;
+pub(super) struct Iq2Xxs<const LOADS: bool>;
 
-impl Whole for Iq2Xxs {
+impl<const LOADS: bool> Whole for Iq2Xxs<LOADS> {
     const TYPE: TensorType = TensorType::IQ2_XXS;
     const ORDER: Order = Order::Natural;
     const SCALES: Scales = Scales::Words;
@@ -259,18 +284,30 @@ impl Whole for Iq2Xxs {
         // SAFETY: the group's 66 bytes.
         let (d, all) = unsafe { (f16(group), _mm512_loadu_si512(group.add(2).cast())) };
         // Of each eight bytes the upper four: four times seven signs, four bits of scale.
-        let signs = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(0x352e_2720), all);
-        let signs = even(_mm512_cvtepi64_epi32(signs));
+        let signs = even(_mm512_multishift_epi64_epi8(_mm512_set1_epi64(0x352e_2720), all));
+        let signs = masks(signs, const { &eightfold([0, 1, 2, 3, 8, 9, 10, 11]) });
         // Twice the scale.
         let scale = _mm512_and_si512(_mm512_srli_epi64(all, 59), _mm512_set1_epi64(30));
         let scale = _mm512_cvtepi64_epi16(_mm512_or_si512(scale, _mm512_set1_epi64(1)));
-        let indices = _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(all));
-        let is_upper = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(0x80));
-        // SAFETY: what these ask for is what this function does.
-        let entries = unsafe {
-            let low = bytes_of_256(&tables.iq2_xxs[0], indices, is_upper);
-            let high = bytes_of_256(&tables.iq2_xxs[1], indices, is_upper);
-            amounts(low, high, tables)
+        let entries = if LOADS {
+            // SAFETY: of each eight bytes of the group the lower four; the book has 256 entries.
+            let two = |n: usize| unsafe {
+                let entry = |n: usize| tables.iq2_xxs_entries.as_ptr().add((*group.add(2 + n / 4 * 8 + n % 4)).into());
+                // Loaded as floats are, of which the compiler makes no gathers.
+                _mm_castpd_si128(_mm_loadh_pd(_mm_load_sd(entry(n).cast()), entry(n + 1).cast()))
+            };
+            let four = |n: usize| _mm256_set_m128i(two(n + 2), two(n));
+            let eight = |n: usize| _mm512_inserti64x4(_mm512_castsi256_si512(four(n)), four(n + 4), 1);
+            [eight(0), eight(8), eight(16), eight(24)]
+        } else {
+            let indices = _mm512_cvtepu8_epi16(_mm512_cvtepi64_epi32(all));
+            let is_upper = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(0x80));
+            // SAFETY: what these ask for is what this function does.
+            unsafe {
+                let low = bytes_of_256(&tables.iq2_xxs[0], indices, is_upper);
+                let high = bytes_of_256(&tables.iq2_xxs[1], indices, is_upper);
+                amounts(low, high, tables)
+            }
         };
         with_signs(entries, signs, scale, d * 0.125)
     }
@@ -315,7 +352,8 @@ impl Whole for Iq2Xs {
         };
         // SAFETY: as above.
         let entries = unsafe { amounts(bytes(&tables.iq2_xs[0]), bytes(&tables.iq2_xs[1]), tables) };
-        let signs = even(_mm512_cvtepi16_epi8(_mm512_srli_epi16(all, 9)));
+        let signs = even(_mm512_srli_epi16(all, 9));
+        let signs = masks(signs, const { &eightfold([0, 2, 4, 6, 8, 10, 12, 14]) });
         with_signs(entries, signs, scales, d * 0.125)
     }
 }
@@ -356,8 +394,9 @@ impl<const GATHER: bool> Whole for Iq2S<GATHER> {
             }
         };
         // SAFETY: the group's 82 bytes.
-        let (d, signs, scales) =
-            unsafe { (f16(group), _mm256_loadu_si256(group.add(34).cast()), nibble_scales(group.add(74))) };
+        let (d, signs, scales) = unsafe { (f16(group), group.add(34).cast(), nibble_scales(group.add(74))) };
+        // SAFETY: 32 of these bytes.
+        let signs = unsafe { four_masks(signs) };
         with_signs(entries, signs, scales, d * 0.125)
     }
 }
@@ -418,8 +457,8 @@ impl Whole for Iq3Xxs {
         };
         let indices = across_lanes(indices);
         let is_upper = _mm512_movepi8_mask(indices);
-        let signs = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(0x150e_0700), _mm512_cvtepu32_epi64(more));
-        let signs = even(_mm512_cvtepi64_epi32(signs));
+        let signs = even(_mm512_multishift_epi64_epi8(_mm512_set1_epi64(0x150e_0700), _mm512_cvtepu32_epi64(more)));
+        let signs = masks(signs, const { &eightfold([0, 1, 2, 3, 8, 9, 10, 11]) });
         // Twice the scale.
         let scale = _mm256_and_si256(_mm256_srli_epi32(more, 27), _mm256_set1_epi32(30));
         let scale = _mm256_cvtepi32_epi16(_mm256_or_si256(scale, _mm256_set1_epi32(1)));
@@ -447,7 +486,7 @@ impl Whole for Iq3S {
                 f16(group),
                 _mm512_loadu_si512(group.add(2).cast()),
                 group.add(66).cast::<u64>().read_unaligned(),
-                _mm256_loadu_si256(group.add(74).cast()),
+                four_masks(group.add(74).cast()),
                 group.add(106).cast::<u32>().read_unaligned(),
             )
         };

@@ -16,6 +16,7 @@ pub(super) struct Tables {
     /// What the two bits stand for; the other bits of an index do not matter.
     pub(super) iq2_amounts: [u8; 64],
     /// Eight amounts.
+    pub(super) iq2_xxs_entries: Vec<u64>,
     pub(super) iq2_s: Vec<u64>,
     /// Four amounts.
     pub(super) iq3_xxs: [[u8; 256]; 4],
@@ -57,6 +58,8 @@ impl Tables {
             book.iter().map(|entry| u64::from_le_bytes(entry.map(change))).collect()
         };
         let one_more = |value: i8| (value + 1) as u8;
+        let amounts =
+            |book: &[[i8; 8]]| all(book, &|value| if coded { code_of(&iq2, value) } else { value as u8 });
         let level = |amounts: &[i8], n: usize| amounts.get(n).map_or(0, |amount| *amount as u8);
         Tables {
             iq1_s: all(&books.iq1, &one_more),
@@ -69,7 +72,8 @@ impl Tables {
                 std::array::from_fn(|index| codes(&books.iq2_xs[index][4 * half..4 * half + 4]))
             }),
             iq2_amounts: std::array::from_fn(|n| if coded { (n & 3) as u8 } else { level(&iq2, n & 3) }),
-            iq2_s: all(&books.iq2_s, &|value| if coded { code_of(&iq2, value) } else { value as u8 }),
+            iq2_xxs_entries: amounts(&books.iq2_xxs),
+            iq2_s: amounts(&books.iq2_s),
             iq3_xxs: std::array::from_fn(|n| {
                 std::array::from_fn(|index| {
                     let value = books.iq3_xxs[index][n];
