@@ -32,6 +32,10 @@ pub const TYPES: [TensorType; 17] = [
 /// A row of weights, times each of the rows `x`, to as many sums.
 pub(super) type Dot = fn(&[u8], x: &[Row<'_>], &mut [f32]);
 
+/// From so many tokens of a matrix on, or of an expert on average, panels pay: for fewer, to unpack again for each few
+/// tokens is faster.
+pub(super) const MANY_FROM: usize = 8;
+
 /// How a type's weights are multiplied.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -141,37 +145,35 @@ impl Isa {
 
     /// How many tokens at once are multiplied.
     pub(super) fn many(self, ty: TensorType) -> Many {
-        // As fast by ggml's own kernels for 512-bit vectors, or a little faster.
-        let is_ggmls = matches!(ty, TensorType::IQ4_XS | TensorType::Q4_K | TensorType::Q5_K);
+        let panels = |engine: Engine, unpack: Option<Unpack>| {
+            unpack.map_or(Many::Ggml, |unpack| Many::Panels(ByPanels { engine, unpack }))
+        };
         match self {
-            Isa::Avx512 if is_ggmls => Many::Ggml,
-            Isa::Ggml | Isa::Avx512 | Isa::Amx => {
-                let panels = self.engine().zip(avx512::unpack(ty));
-                panels.map_or(Many::Ggml, |(engine, unpack)| Many::Panels(ByPanels { engine, unpack }))
-            }
+            Isa::Ggml => Many::Ggml,
             Isa::Scalar | Isa::Avx2 => Many::Rows,
+            Isa::Avx512 if ty == TensorType::BF16 => {
+                self.many_floats().map_or(Many::Ggml, |by| panels(by.engine, avx512::unpack(ty)))
+            }
+            Isa::Avx512 => panels(Engine::Bytes, avx512::unpack_bytes(ty)),
+            Isa::Amx => panels(Engine::Amx, avx512::unpack(ty)),
         }
     }
 
     /// How floats are multiplied by many tokens, rounded to BF16.
     pub(super) fn many_floats(self) -> Option<ByPanels> {
-        self.engine().map(|engine| ByPanels { engine, unpack: avx512::unpack_floats })
-    }
-
-    /// From so many tokens of a matrix on, or of an expert on average, panels pay: for fewer, to unpack again for each few
-    /// tokens is faster.
-    pub(super) fn many_from(self) -> usize {
-        match self.engine() {
-            Some(Engine::Amx) => 8,
-            _ => 16,
-        }
+        let engine = match self {
+            Isa::Ggml | Isa::Scalar | Isa::Avx2 => None,
+            Isa::Avx512 => gemm::has_vectors().then_some(Engine::Vectors),
+            Isa::Amx => Some(Engine::Amx),
+        };
+        engine.map(|engine| ByPanels { engine, unpack: avx512::unpack_floats })
     }
 
     /// What multiplies panels, if anything does.
     pub(super) fn engine(self) -> Option<Engine> {
         match self {
             Isa::Ggml | Isa::Scalar | Isa::Avx2 => None,
-            Isa::Avx512 => gemm::has_vectors().then_some(Engine::Vectors),
+            Isa::Avx512 => Some(Engine::Bytes),
             Isa::Amx => Some(Engine::Amx),
         }
     }

@@ -3,19 +3,18 @@
 
 use super::block::GROUP;
 use super::gemm::{
-    Engine, GROUP_TILES, PACK_TOKENS, PANEL_ROWS, Sums, TILE_BYTES, TILE_K, Unpack, add_tile, hidden_tile, pack_rows,
-    store_tile,
+    Engine, GROUP_TILES, PACK_TOKENS, PANEL_ROWS, Sums, TILE_BYTES, TILE_K, Tile, Unpack, add_tile, hidden_rows,
+    hidden_tile, store_tile,
 };
 use super::kernel::ByPanels;
 use super::mixture::{Layer, Many, Matrices};
 use super::scratch::{Chosen, Scratch};
 use crate::ggml::{Operand, Share, Shared};
+use std::ops::Range;
 use std::slice;
 
-type Tile = [u32; TILE_BYTES / 4];
-
-/// Tiles of a pack that a thread makes before it takes others.
-const TILES_AT_ONCE: usize = 32;
+/// Groups of a pack that a thread makes before it takes others.
+const GROUPS_AT_ONCE: usize = 4;
 
 /// Pairs of panels, and of packs, whose sums a thread has at a time.
 const MAX_PAIRS: usize = 4;
@@ -63,14 +62,15 @@ impl<'a> Panels<'a> {
         Panels { engine, tiles: scratch.of_thread(share.thread) }
     }
 
-    /// Pairs of panels times packs of `n_tiles` tiles; `done` gets a pair's number, that of the first of one or two packs,
-    /// and their sums.
+    /// Pairs of panels times packs of `n_tokens` tokens, each of `n_tiles` tiles; `done` gets a pair's number, that of the
+    /// first of one or two packs, and their sums.
     fn multiply<'p>(
         &mut self,
         n_pairs: usize,
         pair: impl Fn(usize) -> [PanelRows<'p>; 2],
         packs: &[Tile],
         n_tiles: usize,
+        n_tokens: usize,
         mut done: impl FnMut(usize, usize, &[[Sums; 2]; 2]),
     ) {
         let at_once = if packs.len() <= 2 * FEW_SQUARES * n_tiles { MAX_PAIRS / 2 } else { MAX_PAIRS };
@@ -78,7 +78,8 @@ impl<'a> Panels<'a> {
             let pairs: [_; MAX_PAIRS] = std::array::from_fn(|n| pair((first + n).min(n_pairs - 1)));
             let pairs = &pairs[..at_once.min(n_pairs - first)];
             for (nth, packs) in packs.chunks(2 * MAX_SQUARES * n_tiles).enumerate() {
-                let all = self.sums(pairs, packs, n_tiles);
+                let n_tokens = n_tokens - 2 * PACK_TOKENS * MAX_SQUARES * nth;
+                let all = self.sums(pairs, packs, n_tiles, n_tokens);
                 let n_squares = all.len() / pairs.len();
                 for (n, sums) in all.iter().enumerate() {
                     done(first + n / n_squares, 2 * (MAX_SQUARES * nth + n % n_squares), sums);
@@ -89,7 +90,13 @@ impl<'a> Panels<'a> {
 
     /// The sums of each pair and each two packs. A group of two panels is made, and multiplied by all packs while it is in
     /// the nearest cache; then the next.
-    fn sums(&mut self, pairs: &[[PanelRows<'_>; 2]], packs: &[Tile], n_tiles: usize) -> &[[[Sums; 2]; 2]] {
+    fn sums(
+        &mut self,
+        pairs: &[[PanelRows<'_>; 2]],
+        packs: &[Tile],
+        n_tiles: usize,
+        n_tokens: usize,
+    ) -> &[[[Sums; 2]; 2]] {
         let n_squares = (packs.len() / n_tiles).div_ceil(2);
         assert!(pairs.len() <= MAX_PAIRS && n_squares <= MAX_SQUARES && self.tiles.len() >= TILES_OF_THREAD);
         let tiles = self.tiles.as_ptr();
@@ -100,15 +107,17 @@ impl<'a> Panels<'a> {
             let first = tiles.add(2 * GROUP_TILES).cast::<[[Sums; 2]; 2]>();
             let sums = slice::from_raw_parts_mut(first, pairs.len() * n_squares);
             sums.fill([[Sums::ZERO; 2]; 2]);
-            for group in 0..n_tiles / GROUP_TILES {
+            let pack_tiles = self.engine.pack_tiles();
+            for group in 0..n_tiles / pack_tiles {
                 for (pair, sums) in pairs.iter().zip(sums.chunks_mut(n_squares)) {
                     for (rows, panel) in pair.iter().zip(panels) {
                         (rows.unpack)(rows.rows.as_ptr().add(group * rows.group), rows.stride, panel);
                     }
-                    for (packs, sums) in packs.chunks(2 * n_tiles).zip(sums) {
+                    for (nth, (packs, sums)) in packs.chunks(2 * n_tiles).zip(sums).enumerate() {
                         let n_packs = packs.len() / n_tiles;
-                        let both = [0, n_packs - 1].map(|n| packs[n * n_tiles + group * GROUP_TILES].as_ptr());
-                        self.engine.multiply(panels.map(<*mut u16>::cast_const), both, n_packs, GROUP_TILES, sums);
+                        let both = [0, n_packs - 1].map(|n| packs[n * n_tiles + group * pack_tiles].as_ptr());
+                        let n_tokens = (n_tokens - 2 * PACK_TOKENS * nth).min(2 * PACK_TOKENS);
+                        self.engine.multiply(panels.map(<*mut u16>::cast_const), both, n_tokens, sums);
                     }
                 }
             }
@@ -127,21 +136,21 @@ impl Drop for Panels<'_> {
 /// `a` [k, n] times `x` [k, n_tokens]; n is a multiple of 32.
 pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&Operand<'_>; 2], out: Shared<'_, f32>) {
     let ([k, n, ..], n_tokens) = (a.ne.map(|n| n as usize), x.ne[1] as usize);
-    let (n_tiles, n_packs) = (k / TILE_K, n_tokens.div_ceil(PACK_TOKENS));
+    let (n_groups, n_packs) = (k / GROUP, n_tokens.div_ceil(PACK_TOKENS));
+    let n_tiles = n_groups * by.engine.pack_tiles();
     if share.thread == 0 {
         scratch.team.begin();
     }
     scratch.team.meet(share.n_threads);
-    let chunks = n_tiles.div_ceil(TILES_AT_ONCE);
+    let chunks = n_groups.div_ceil(GROUPS_AT_ONCE);
     while let Some(piece) = scratch.team.take(0, n_packs * chunks) {
-        let (pack, chunk) = (piece / chunks, piece % chunks);
+        let (pack, groups) = (piece / chunks, chunk(piece % chunks, n_groups));
         let tokens = PACK_TOKENS * pack..(PACK_TOKENS * (pack + 1)).min(n_tokens);
         let mut rows = [&[][..]; PACK_TOKENS];
         rows.iter_mut().zip(tokens.clone()).for_each(|(row, token)| *row = x.row::<f32>(token));
-        let tiles = TILES_AT_ONCE * chunk..(TILES_AT_ONCE * (chunk + 1)).min(n_tiles);
-        let to = pack * n_tiles + tiles.start..pack * n_tiles + tiles.end;
+        let to = tiles(by.engine, pack * n_groups, &groups);
         // SAFETY: these tiles are this piece's.
-        pack_rows(&rows[..tokens.len()], tiles.start, unsafe { scratch.x_pack.shared().write(to) });
+        by.engine.pack(&rows[..tokens.len()], groups.start, unsafe { scratch.x_pack.shared().write(to) });
     }
     scratch.team.meet(share.n_threads);
     // SAFETY: written before the meeting.
@@ -152,9 +161,9 @@ pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&O
     while let Some(piece) = scratch.team.take(1, n_pairs.div_ceil(at_once)) {
         let some = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
         let rows =
-            |panel: usize| PanelRows::new(by.unpack, &a.bytes[PANEL_ROWS * panel * a.nb[1]..], a.nb[1], k / GROUP);
+            |panel: usize| PanelRows::new(by.unpack, &a.bytes[PANEL_ROWS * panel * a.nb[1]..], a.nb[1], n_groups);
         let both = |pair: usize| [0, 1].map(|panel| rows(2 * (some.start + pair) + panel));
-        panels.multiply(some.len(), both, packs, n_tiles, |pair, first_pack, sums| {
+        panels.multiply(some.len(), both, packs, n_tiles, n_tokens, |pair, first_pack, sums| {
             for (panel, sums) in sums.iter().enumerate() {
                 let row = PANEL_ROWS * (2 * (some.start + pair) + panel);
                 for (pack, sums) in (first_pack..n_packs).zip(sums) {
@@ -165,6 +174,16 @@ pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&O
             }
         });
     }
+}
+
+/// A chunk of groups.
+fn chunk(nth: usize, n_groups: usize) -> Range<usize> {
+    GROUPS_AT_ONCE * nth..(GROUPS_AT_ONCE * (nth + 1)).min(n_groups)
+}
+
+/// The tiles of some groups of a pack that lies behind so many groups.
+fn tiles(engine: Engine, before: usize, groups: &Range<usize>) -> Range<usize> {
+    (before + groups.start) * engine.pack_tiles()..(before + groups.end) * engine.pack_tiles()
 }
 
 /// Sixteen values of the result.
@@ -180,7 +199,7 @@ impl Layer<'_> {
     /// The whole layer, after the choice of experts.
     pub(super) fn many(&self, by: &Many, x: &Operand<'_>, out: Shared<'_, f32>) {
         self.scratch.team.meet(self.share.n_threads);
-        self.pack(x);
+        self.pack(by.engine, x);
         self.scratch.team.meet(self.share.n_threads);
         let mut panels = Panels::new(by.engine, self.scratch, self.share);
         self.many_hidden(&mut panels, by.gate_up);
@@ -189,43 +208,54 @@ impl Layer<'_> {
     }
 
     /// Each expert's tokens.
-    fn pack(&self, x: &Operand<'_>) {
+    fn pack(&self, engine: Engine, x: &Operand<'_>) {
         let (chosen, slots) = self.chosen();
-        let n_tiles = self.n_embd / TILE_K;
-        let chunks = n_tiles.div_ceil(TILES_AT_ONCE);
+        let n_groups = self.n_embd / GROUP;
+        let chunks = n_groups.div_ceil(GROUPS_AT_ONCE);
         while let Some(piece) = self.scratch.team.take(2, self.n_packs() * chunks) {
-            let (pack, chunk) = (piece / chunks, piece % chunks);
+            let (pack, groups) = (piece / chunks, chunk(piece % chunks, n_groups));
             let chosen = &chosen[chosen.partition_point(|chosen| chosen.first_pack <= pack) - 1];
             let slots = &slots[of_pack(chosen, pack - chosen.first_pack)];
             let mut rows = [&[][..]; PACK_TOKENS];
             rows.iter_mut().zip(slots).for_each(|(row, (token, _))| *row = x.row::<f32>(*token as usize));
-            let tiles = TILES_AT_ONCE * chunk..(TILES_AT_ONCE * (chunk + 1)).min(n_tiles);
-            let to = pack * n_tiles + tiles.start..pack * n_tiles + tiles.end;
+            let to = tiles(engine, pack * n_groups, &groups);
             // SAFETY: these tiles are this piece's.
-            pack_rows(&rows[..slots.len()], tiles.start, unsafe { self.scratch.x_pack.shared().write(to) });
+            engine.pack(&rows[..slots.len()], groups.start, unsafe { self.scratch.x_pack.shared().write(to) });
         }
     }
 
     /// Some rows of an expert's gates and ups at a time, for all its tokens.
     fn many_hidden(&self, panels: &mut Panels<'_>, [gate, up]: [Unpack; 2]) {
         let (chosen, slots) = self.chosen();
-        let (n_tiles, n_groups, n_blocks) = (self.n_embd / TILE_K, self.n_embd / GROUP, self.n_ff / PANEL_ROWS);
-        let pieces = n_blocks.div_ceil(HIDDEN_AT_ONCE);
+        let engine = panels.engine;
+        let (n_groups, n_blocks) = (self.n_embd / GROUP, self.n_ff / PANEL_ROWS);
+        let n_tiles = n_groups * engine.pack_tiles();
+        // Whole numbers are made of a group of hidden values.
+        let at_once = if engine == Engine::Bytes { GROUP / PANEL_ROWS } else { HIDDEN_AT_ONCE };
+        let pieces = n_blocks.div_ceil(at_once);
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.x_pack.shared().read(0..self.n_packs() * n_tiles) };
         while let Some(piece) = self.scratch.team.take(0, chosen.len() * pieces) {
-            let (chosen, first) = (&chosen[piece / pieces], piece % pieces * HIDDEN_AT_ONCE);
+            let (chosen, first) = (&chosen[piece / pieces], piece % pieces * at_once);
             let pair = |nth: usize| {
                 let row = PANEL_ROWS * (first + nth);
                 [self.gate.panel(gate, chosen.expert, row, n_groups), self.up.panel(up, chosen.expert, row, n_groups)]
             };
-            let (n_pairs, packs) = (HIDDEN_AT_ONCE.min(n_blocks - first), packs_of(packs, n_tiles, chosen));
-            panels.multiply(n_pairs, pair, packs, n_tiles, |nth, first_pack, [gate, up]| {
+            let (n_pairs, packs) = (at_once.min(n_blocks - first), packs_of(packs, n_tiles, chosen));
+            panels.multiply(n_pairs, pair, packs, n_tiles, chosen.n, |nth, first_pack, [gate, up]| {
                 let block = first + nth;
                 for (pack, (gate, up)) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(gate.iter().zip(up)) {
                     let mut weights = [0.0; PACK_TOKENS];
                     for (weight, (token, nth)) in weights.iter_mut().zip(&slots[of_pack(chosen, pack)]) {
                         *weight = self.weight(*token, *nth);
+                    }
+                    if engine == Engine::Bytes {
+                        let slots = of_pack(chosen, pack);
+                        let at = |n: usize| (slots.start + n) * self.n_ff + PANEL_ROWS * block;
+                        // SAFETY: these values of these slots are this piece's.
+                        let to = |n: usize| unsafe { sixteen(self.scratch.hidden.shared(), at(n)) };
+                        hidden_rows([gate, up], &weights, slots.len(), to);
+                        continue;
                     }
                     let tile = (chosen.first_pack + pack) * (self.n_ff / TILE_K) + PANEL_ROWS * block / TILE_K;
                     // SAFETY: this half of the tile is this piece's.
@@ -233,13 +263,34 @@ impl Layer<'_> {
                     hidden_tile(gate, up, &weights, to);
                 }
             });
+            if engine == Engine::Bytes {
+                self.pack_hidden(chosen, PANEL_ROWS * first / GROUP);
+            }
+        }
+    }
+
+    /// A group of the hidden values of an expert, which are all there.
+    fn pack_hidden(&self, chosen: &Chosen, group: usize) {
+        for pack in 0..chosen.n.div_ceil(PACK_TOKENS) {
+            let slots = of_pack(chosen, pack);
+            let mut rows = [&[][..]; PACK_TOKENS];
+            for (row, slot) in rows.iter_mut().zip(slots.clone()) {
+                let first = slot * self.n_ff + GROUP * group;
+                // SAFETY: they were written by this thread.
+                *row = unsafe { self.scratch.hidden.shared().read(first..first + GROUP) };
+            }
+            let before = (chosen.first_pack + pack) * (self.n_ff / GROUP);
+            let to = tiles(Engine::Bytes, before, &(group..group + 1));
+            // SAFETY: these tiles are this piece's.
+            Engine::Bytes.pack(&rows[..slots.len()], 0, unsafe { self.scratch.hidden_pack.shared().write(to) });
         }
     }
 
     /// Some rows of the result at a time, for all experts.
     fn many_results(&self, panels: &mut Panels<'_>, unpack: Unpack, out: Shared<'_, f32>) {
         let (chosen, slots) = self.chosen();
-        let (n_tiles, n_groups, n_pairs) = (self.n_ff / TILE_K, self.n_ff / GROUP, self.n_embd / (2 * PANEL_ROWS));
+        let (n_groups, n_pairs) = (self.n_ff / GROUP, self.n_embd / (2 * PANEL_ROWS));
+        let n_tiles = n_groups * panels.engine.pack_tiles();
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.hidden_pack.shared().read(0..self.n_packs() * n_tiles) };
         while let Some(piece) = self.scratch.team.take(1, n_pairs.div_ceil(RESULTS_AT_ONCE)) {
@@ -253,7 +304,7 @@ impl Layer<'_> {
                 let row = |nth: usize, panel: usize| PANEL_ROWS * (2 * (pairs.start + nth) + panel);
                 let pair = |nth| [0, 1].map(|panel| self.down.panel(unpack, chosen.expert, row(nth, panel), n_groups));
                 let packs = packs_of(packs, n_tiles, chosen);
-                panels.multiply(pairs.len(), pair, packs, n_tiles, |nth, first_pack, sums| {
+                panels.multiply(pairs.len(), pair, packs, n_tiles, chosen.n, |nth, first_pack, sums| {
                     for (panel, sums) in sums.iter().enumerate() {
                         for (pack, sums) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(sums) {
                             let slots = &slots[of_pack(chosen, pack)];
@@ -293,7 +344,7 @@ fn packs_of<'p>(packs: &'p [Tile], n_tiles: usize, chosen: &Chosen) -> &'p [Tile
 }
 
 /// The slots of an expert's pack.
-fn of_pack(chosen: &Chosen, pack: usize) -> std::ops::Range<usize> {
+fn of_pack(chosen: &Chosen, pack: usize) -> Range<usize> {
     let first = chosen.first + PACK_TOKENS * pack;
     first..(first + PACK_TOKENS).min(chosen.first + chosen.n)
 }

@@ -36,7 +36,7 @@ use crate::gguf::TensorType;
 use apart::{Apart, Begin, End, Kept, Slots};
 use block::GROUP;
 use gemm::{PACK_TOKENS, PANEL_ROWS, TILE_K};
-use kernel::{ByPanels, Many};
+use kernel::{ByPanels, MANY_FROM, Many};
 use matmul::{ManyMatMul, MatMul};
 use mixture::Experts;
 use scratch::{Scratch, Sizes, Tally};
@@ -183,7 +183,7 @@ impl Kernels {
 
     /// Whether panels pay, and can be made.
     fn is_many(&self, a: Tensor<'_>, x: Tensor<'_>) -> bool {
-        x.ne()[1] as usize >= self.isa.many_from() && (a.ne()[1] as usize).is_multiple_of(2 * PANEL_ROWS)
+        x.ne()[1] as usize >= MANY_FROM && (a.ne()[1] as usize).is_multiple_of(2 * PANEL_ROWS)
     }
 
     fn by_panels<'b>(&self, b: &Builder<'b>, by: ByPanels, a: Tensor<'b>, x: Tensor<'b>) -> OpResult<'b> {
@@ -300,12 +300,13 @@ impl Kernels {
         if !scratch.sizes().holds(sizes(self.isa, shape)) {
             return None;
         }
-        let many_from = self.isa.many_from();
-        let is_many = shape.n_tokens >= many_from && n_used * n_tokens >= many_from as i64 * n_expert;
+        let is_many = shape.n_tokens >= MANY_FROM && n_used * n_tokens >= MANY_FROM as i64 * n_expert;
         let all = [first, second, down].map(|a| a.ty().map_or(Many::Ggml, |ty| self.isa.many(ty)));
         let many = match all {
             _ if !is_many => None,
-            [Many::Panels(gate), Many::Panels(up), Many::Panels(down)] => {
+            [Many::Panels(gate), Many::Panels(up), Many::Panels(down)]
+                if gate.engine == up.engine && up.engine == down.engine =>
+            {
                 Some(mixture::Many { engine: gate.engine, gate_up: [gate.unpack, up.unpack], down: down.unpack })
             }
             [Many::Rows, Many::Rows, Many::Rows] => None,
@@ -341,15 +342,14 @@ fn sizes(isa: Isa, shape: Shape) -> Sizes {
     if isa == Isa::Ggml {
         return Sizes::default();
     }
-    if isa.engine().is_none() || shape.n_tokens < isa.many_from() {
-        return sizes;
-    }
+    let Some(engine) = isa.engine().filter(|_| shape.n_tokens >= MANY_FROM) else { return sizes };
     // Every expert may have a pack that is not full.
     let of_experts = n_slots / PACK_TOKENS + n_slots.min(shape.n_expert);
+    // Floats are multiplied by packs of BF16.
     let of_matrices = shape.n_tokens.div_ceil(PACK_TOKENS) * shape.n_row.div_ceil(TILE_K);
     Sizes {
-        x_tiles: of_matrices.max(of_experts * shape.n_embd.div_ceil(TILE_K)),
-        hidden_tiles: of_experts * shape.n_ff.div_ceil(TILE_K),
+        x_tiles: of_matrices.max(of_experts * shape.n_embd.div_ceil(GROUP) * engine.pack_tiles()),
+        hidden_tiles: of_experts * shape.n_ff.div_ceil(GROUP) * engine.pack_tiles(),
         n_threads: shape.n_threads,
         ..sizes
     }

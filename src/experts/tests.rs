@@ -115,7 +115,7 @@ fn floats_are_rounded_where_that_is_asked_for() {
         for n_tokens in [1, 16, 40] {
             let kernels = kernels(isa, n_tokens, 2);
             let (found, expected) = product(&a, n_tokens, |b, a, x| kernels.mul_mat_rounded(b, a, x));
-            let is_rounded = isa.engine().is_some() && n_tokens >= isa.many_from();
+            let is_rounded = isa.many_floats().is_some() && n_tokens >= MANY_FROM;
             let (distance, bound) = (distance(&found, &expected), if is_rounded { 4e-3 } else { 1e-5 });
             assert!(distance < bound, "{isa}, {n_tokens} tokens: {distance}");
             assert_eq!(is_rounded, distance > 1e-4, "{isa}, {n_tokens} tokens: {distance}");

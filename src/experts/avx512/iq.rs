@@ -176,6 +176,7 @@ impl<const GATHER: bool> Whole for Iq1M<GATHER> {
     const ORDER: Order = Order::Natural;
     const SCALES: Scales = Scales::Bytes;
     const HAS_MINS: bool = true;
+    const OFFSET: u8 = 9;
     const LEVELS: usize = 8;
 
     fn levels(tables: &Tables) -> &[f32; 16] {
@@ -224,7 +225,7 @@ impl<const GATHER: bool> Whole for Iq1M<GATHER> {
             let is_up = !(is_down[i / 2] >> (8 * (i % 2))) as u8;
             _mm512_mask_add_epi64(entries[i], is_up, entries[i], up)
         });
-        Weights { u, signs: [0; 4], scales, d, mins: _mm256_cvtepu8_epi16(scales), d_min: -9.0 * d }
+        Weights { u, signs: [0; 4], scales, d, mins: _mm256_cvtepu8_epi16(scales), d_min: -f32::from(Self::OFFSET) * d }
     }
 }
 

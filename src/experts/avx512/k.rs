@@ -56,6 +56,7 @@ impl Whole for Q3K {
     const ORDER: Order = Order::Halves;
     const SCALES: Scales = Scales::SignedBytes;
     const HAS_MINS: bool = true;
+    const OFFSET: u8 = 4;
     const LEVELS: usize = 8;
 
     #[inline]
@@ -83,7 +84,7 @@ impl Whole for Q3K {
             scales,
             d,
             mins: _mm256_cvtepi8_epi16(scales),
-            d_min: -4.0 * d,
+            d_min: -f32::from(Self::OFFSET) * d,
         }
     }
 }
@@ -168,6 +169,7 @@ impl Whole for Q6K {
     const ORDER: Order = Order::Natural;
     const SCALES: Scales = Scales::SignedBytes;
     const HAS_MINS: bool = true;
+    const OFFSET: u8 = 32;
 
     #[inline]
     #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
@@ -197,7 +199,7 @@ impl Whole for Q6K {
             scales,
             d,
             mins: _mm256_cvtepi8_epi16(scales),
-            d_min: -32.0 * d,
+            d_min: -f32::from(Self::OFFSET) * d,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Everything here needs [`is_supported`].
 #![allow(unsafe_code)]
 
+mod bytes;
 mod iq;
 mod k;
 mod panel;
@@ -65,6 +66,8 @@ trait Whole {
     const SCALES: Scales;
     const HAS_SIGNS: bool = false;
     const HAS_MINS: bool = false;
+    /// By how much all numbers are too large, where mins say that and nothing else.
+    const OFFSET: u8 = 0;
     /// How many values a run of 16 weights may have before signs, or of 32 where it is 16; more than 16 is 0. Numbers are
     /// below it where unpacked with [`codes`](tables::codes).
     const LEVELS: usize = 0;
@@ -249,26 +252,38 @@ pub(super) fn kernel(ty: TensorType) -> Option<Way> {
     match ty {
         // On AMD's CPUs 256-bit vectors are faster here: 4.1 GB/s, not 3.3.
         TensorType::IQ1_M if !gathers_pay() => avx2::kernel(ty),
-        _ => both(ty).map(|(way, _)| way),
+        _ => all(ty).map(|all| all.way),
     }
 }
 
-/// How a type becomes panels; to be called where there is AVX512-BF16 besides only.
+/// How a type becomes panels of BF16; to be called where there is AVX512-BF16 besides only.
 pub(super) fn unpack(ty: TensorType) -> Option<Unpack> {
     match ty {
         TensorType::BF16 => Some(panel::words),
-        _ => both(ty).map(|(_, unpack)| unpack),
+        _ => all(ty).map(|all| all.to_bf16),
     }
 }
 
-/// A type's kernel, and how it becomes panels.
-fn both(ty: TensorType) -> Option<(Way, Unpack)> {
-    fn of_whole<F: Whole>() -> (Way, Unpack) {
-        let unpack = if F::LEVELS > 0 { panel::by_levels::<F> } else { panel::whole::<F> };
-        (Way { dot: whole::<F>, order: F::ORDER }, unpack)
+/// How a type becomes panels of whole numbers; to be called where [`is_supported`] only.
+pub(super) fn unpack_bytes(ty: TensorType) -> Option<Unpack> {
+    all(ty).map(|all| all.to_bytes)
+}
+
+/// What is made of a type's weights.
+struct All {
+    way: Way,
+    to_bf16: Unpack,
+    to_bytes: Unpack,
+}
+
+fn all(ty: TensorType) -> Option<All> {
+    fn of_whole<F: Whole>() -> All {
+        let to_bf16 = if F::LEVELS > 0 { panel::by_levels::<F> } else { panel::whole::<F> };
+        All { way: Way { dot: whole::<F>, order: F::ORDER }, to_bf16, to_bytes: bytes::whole::<F> }
     }
-    fn of_floats<F: Floats>() -> (Way, Unpack) {
-        (Way { dot: floats::<F>, order: F::ORDER }, panel::by_floats::<F>)
+    fn of_floats<F: Floats>() -> All {
+        let way = Way { dot: floats::<F>, order: F::ORDER };
+        All { way, to_bf16: panel::by_floats::<F>, to_bytes: bytes::by_floats::<F> }
     }
     let gathers = gathers_pay();
     Some(match ty {

@@ -19,7 +19,8 @@ const TILE: usize = PANEL_ROWS * TILE_K;
 /// The CPU has what [`is_supported`](super::is_supported) asks for.
 macro_rules! scales_and_mins {
     ($F:ident, $w:expr) => {{
-        let runs = _mm512_loadu_si512((const { &run_lanes($F::ORDER) }).as_ptr().cast());
+        let runs =
+            _mm512_loadu_si512((const { &$crate::experts::avx512::panel::run_lanes($F::ORDER) }).as_ptr().cast());
         let pairs = _mm512_srli_epi32(runs, 1);
         let in_places = |by_run: __m512i| match $F::ORDER {
             Order::Natural => by_run,
@@ -42,6 +43,7 @@ macro_rules! scales_and_mins {
         (scale, min)
     }};
 }
+pub(super) use scales_and_mins;
 
 /// A group of sixteen rows that are `stride` bytes apart: to the eight tiles at `to`.
 ///
@@ -224,8 +226,8 @@ pub(in crate::experts) unsafe fn floats(from: *const u8, stride: usize, to: *mut
 
 /// Asks for what is read of a row after this group and the next, which lies in the same lines often.
 #[inline]
-#[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-fn prefetch_next(group: *const u8, bytes: usize) {
+#[target_feature(enable = "avx512f")]
+pub(super) fn prefetch_next(group: *const u8, bytes: usize) {
     for line in 0..bytes.div_ceil(64) {
         // Nothing is read where there is no memory.
         _mm_prefetch::<_MM_HINT_T0>(group.wrapping_add(2 * bytes + 64 * line).cast());
@@ -280,7 +282,7 @@ const fn offsets(levels: usize) -> [[u8; 64]; 2] {
 }
 
 /// The run at each place.
-const fn run_lanes(order: Order) -> [i32; SUBS] {
+pub(super) const fn run_lanes(order: Order) -> [i32; SUBS] {
     let (mut all, mut place) = ([0; SUBS], 0);
     while place < SUBS {
         all[place] = order.runs()[place] as i32;

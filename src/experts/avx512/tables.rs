@@ -58,8 +58,7 @@ impl Tables {
             book.iter().map(|entry| u64::from_le_bytes(entry.map(change))).collect()
         };
         let one_more = |value: i8| (value + 1) as u8;
-        let amounts =
-            |book: &[[i8; 8]]| all(book, &|value| if coded { code_of(&iq2, value) } else { value as u8 });
+        let amounts = |book: &[[i8; 8]]| all(book, &|value| if coded { code_of(&iq2, value) } else { value as u8 });
         let level = |amounts: &[i8], n: usize| amounts.get(n).map_or(0, |amount| *amount as u8);
         Tables {
             iq1_s: all(&books.iq1, &one_more),

@@ -1,6 +1,6 @@
 //! Activations to packs, and sums to where they are wanted.
 
-use super::{PACK_TOKENS, PANEL_ROWS, Sums, TILE_BYTES, TILE_K};
+use super::{PACK_TOKENS, PANEL_ROWS, Sums, TILE_BYTES, TILE_K, Tile};
 use crate::ggml::{Memory, OutOfMemory, Shared};
 use std::arch::x86_64::*;
 use std::cell::UnsafeCell;
@@ -18,15 +18,15 @@ impl Pack {
     }
 
     /// All tiles.
-    pub(in crate::experts) fn shared(&self) -> Shared<'_, [u32; TILE_BYTES / 4]> {
-        let first = self.memory.as_ptr().cast::<UnsafeCell<[u32; TILE_BYTES / 4]>>();
+    pub(in crate::experts) fn shared(&self) -> Shared<'_, Tile> {
+        let first = self.memory.as_ptr().cast::<UnsafeCell<Tile>>();
         // SAFETY: as many tiles, aligned, and reached through promises only.
         unsafe { Shared::from_cells(std::slice::from_raw_parts(first, self.n_tiles)) }
     }
 }
 
-/// Tiles `first..first + to.len()` of the pack of some rows of activations, at most 16; what is beyond them is 0.
-pub(in crate::experts) fn pack_rows(rows: &[&[f32]], first: usize, to: &mut [[u32; TILE_BYTES / 4]]) {
+/// Tiles `first..first + to.len()` of the pack in BF16 of some rows of activations, at most 16; what is beyond them is 0.
+pub(super) fn pack_rows(rows: &[&[f32]], first: usize, to: &mut [Tile]) {
     assert!(rows.len() <= PACK_TOKENS && rows.iter().all(|row| row.len() >= (first + to.len()) * TILE_K));
     for (n, tile) in to.iter_mut().enumerate() {
         // SAFETY: as many values are in each row, and packs are made where the CPU has what they are for only.
@@ -35,7 +35,7 @@ pub(in crate::experts) fn pack_rows(rows: &[&[f32]], first: usize, to: &mut [[u3
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn pack_tile(rows: &[&[f32]], at: usize, tile: &mut [u32; TILE_BYTES / 4]) {
+unsafe fn pack_tile(rows: &[&[f32]], at: usize, tile: &mut Tile) {
     let mut all = [_mm512_setzero_si512(); PACK_TOKENS];
     for (pairs, row) in all.iter_mut().zip(rows) {
         // SAFETY: 32 values from `at` on. Vectors of BF16 are vectors of words.
@@ -53,7 +53,7 @@ unsafe fn pack_tile(rows: &[&[f32]], at: usize, tile: &mut [u32; TILE_BYTES / 4]
 /// Column `n` of 16 rows of 16.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+pub(super) fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
     let zero = _mm512_setzero_si512();
     let (mut a, mut b) = ([zero; 16], [zero; 16]);
     for n in 0..8 {
@@ -122,14 +122,46 @@ fn gated(gate: &Sums, up: &Sums, weights: &[f32; PACK_TOKENS], to: &mut [u32]) {
     // SAFETY: 64 bytes each, here and below. Vectors of BF16 are vectors of words.
     let weights = unsafe { _mm512_loadu_ps(weights.as_ptr()) };
     let words = |row: usize| {
-        let (gate, up) = unsafe { (_mm512_loadu_ps(gate.0[row].as_ptr()), _mm512_loadu_ps(up.0[row].as_ptr())) };
-        let values = _mm512_mul_ps(_mm512_mul_ps(silu(gate), up), weights);
+        let values = unsafe { gated_row(gate, up, row, weights) };
         _mm512_cvtepu16_epi32(unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)) })
     };
     for (pair, to) in to.as_chunks_mut::<PACK_TOKENS>().0.iter_mut().enumerate() {
         let both = _mm512_or_si512(words(2 * pair), _mm512_slli_epi32(words(2 * pair + 1), 16));
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), both) };
     }
+}
+
+/// silu(gate) · up · weight, sixteen values of each of `n_tokens` tokens, to the places that `to` gives.
+pub(in crate::experts) fn hidden_rows<'o>(
+    [gate, up]: [&Sums; 2],
+    weights: &[f32; PACK_TOKENS],
+    n_tokens: usize,
+    to: impl Fn(usize) -> &'o mut [f32],
+) {
+    let mut all = Sums::ZERO;
+    // SAFETY: as above.
+    unsafe { gated_rows(gate, up, weights, &mut all) };
+    store_tile(&all, n_tokens, to);
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+fn gated_rows(gate: &Sums, up: &Sums, weights: &[f32; PACK_TOKENS], to: &mut Sums) {
+    // SAFETY: 64 bytes each.
+    let weights = unsafe { _mm512_loadu_ps(weights.as_ptr()) };
+    for (row, to) in to.0.iter_mut().enumerate() {
+        // SAFETY: as above.
+        unsafe { _mm512_store_ps(to.as_mut_ptr(), gated_row(gate, up, row, weights)) };
+    }
+}
+
+/// # Safety
+/// There are sixteen rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn gated_row(gate: &Sums, up: &Sums, row: usize, weights: __m512) -> __m512 {
+    // SAFETY: 64 bytes each.
+    let (gate, up) = unsafe { (_mm512_loadu_ps(gate.0[row].as_ptr()), _mm512_loadu_ps(up.0[row].as_ptr())) };
+    _mm512_mul_ps(_mm512_mul_ps(silu(gate), up), weights)
 }
 
 /// x / (1 + exp -x), to about seven digits: exp as a power of two and a polynomial for the rest, from -ln 2 / 2 to
