@@ -34,7 +34,7 @@ pub(super) type Dot = fn(&[u8], x: &[Row<'_>], &mut [f32]);
 
 /// From so many tokens of a matrix on, or of an expert on average, panels pay: for fewer, to unpack again for each few
 /// tokens is faster.
-pub(super) const MANY_FROM: usize = 8;
+pub(super) const MANY_FROM: usize = 6;
 
 /// How a type's weights are multiplied.
 #[derive(Clone, Copy)]

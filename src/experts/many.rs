@@ -28,6 +28,9 @@ const FEW_SQUARES: usize = 2;
 const HIDDEN_AT_ONCE: usize = 4;
 const RESULTS_AT_ONCE: usize = 2;
 
+/// What is read so many groups later is asked for.
+const GROUPS_AHEAD: usize = 2;
+
 /// Tiles that a thread needs to itself: a group of two panels, and sums.
 pub(super) const TILES_OF_THREAD: usize = 2 * GROUP_TILES + 4 * MAX_PAIRS * MAX_SQUARES;
 
@@ -63,11 +66,12 @@ impl<'a> Panels<'a> {
     }
 
     /// Pairs of panels times packs of `n_tokens` tokens, each of `n_tiles` tiles; `done` gets a pair's number, that of the
-    /// first of one or two packs, and their sums.
+    /// first of one or two packs, and their sums. `then` tells the pairs that this thread will probably be given next.
     fn multiply<'p>(
         &mut self,
         n_pairs: usize,
         pair: impl Fn(usize) -> [PanelRows<'p>; 2],
+        then: impl Fn(usize) -> Option<[PanelRows<'p>; 2]>,
         packs: &[Tile],
         n_tiles: usize,
         n_tokens: usize,
@@ -77,9 +81,13 @@ impl<'a> Panels<'a> {
         for first in (0..n_pairs).step_by(at_once) {
             let pairs: [_; MAX_PAIRS] = std::array::from_fn(|n| pair((first + n).min(n_pairs - 1)));
             let pairs = &pairs[..at_once.min(n_pairs - first)];
+            let next: [_; MAX_PAIRS] = std::array::from_fn(|n| match first + pairs.len() + n {
+                nth if nth < n_pairs => Some(pair(nth)),
+                nth => then(nth - n_pairs),
+            });
             for (nth, packs) in packs.chunks(2 * MAX_SQUARES * n_tiles).enumerate() {
                 let n_tokens = n_tokens - 2 * PACK_TOKENS * MAX_SQUARES * nth;
-                let all = self.sums(pairs, packs, n_tiles, n_tokens);
+                let all = self.sums(pairs, &next, packs, n_tiles, n_tokens);
                 let n_squares = all.len() / pairs.len();
                 for (n, sums) in all.iter().enumerate() {
                     done(first + n / n_squares, 2 * (MAX_SQUARES * nth + n % n_squares), sums);
@@ -89,10 +97,12 @@ impl<'a> Panels<'a> {
     }
 
     /// The sums of each pair and each two packs. A group of two panels is made, and multiplied by all packs while it is in
-    /// the nearest cache; then the next.
+    /// the nearest cache; then the next. What is read after some groups, of these or the `next` pairs, is asked for: rows
+    /// are too many for the CPU to see where they go on.
     fn sums(
         &mut self,
         pairs: &[[PanelRows<'_>; 2]],
+        next: &[Option<[PanelRows<'_>; 2]>; MAX_PAIRS],
         packs: &[Tile],
         n_tiles: usize,
         n_tokens: usize,
@@ -108,10 +118,17 @@ impl<'a> Panels<'a> {
             let sums = slice::from_raw_parts_mut(first, pairs.len() * n_squares);
             sums.fill([[Sums::ZERO; 2]; 2]);
             let pack_tiles = self.engine.pack_tiles();
-            for group in 0..n_tiles / pack_tiles {
-                for (pair, sums) in pairs.iter().zip(sums.chunks_mut(n_squares)) {
-                    for (rows, panel) in pair.iter().zip(panels) {
-                        (rows.unpack)(rows.rows.as_ptr().add(group * rows.group), rows.stride, panel);
+            let n_groups = n_tiles / pack_tiles;
+            for group in 0..n_groups {
+                for ((pair, next), sums) in pairs.iter().zip(next).zip(sums.chunks_mut(n_squares)) {
+                    for (nth, (rows, panel)) in pair.iter().zip(panels).enumerate() {
+                        let soon = match (group + GROUPS_AHEAD).checked_sub(n_groups) {
+                            None => rows.rows.as_ptr().add((group + GROUPS_AHEAD) * rows.group),
+                            Some(group) => next.map_or(std::ptr::null(), |next| {
+                                next[nth].rows.as_ptr().wrapping_add(group * next[nth].group)
+                            }),
+                        };
+                        (rows.unpack)(rows.rows.as_ptr().add(group * rows.group), rows.stride, soon, panel);
                     }
                     for (nth, (packs, sums)) in packs.chunks(2 * n_tiles).zip(sums).enumerate() {
                         let n_packs = packs.len() / n_tiles;
@@ -162,8 +179,11 @@ pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&O
         let some = at_once * piece..(at_once * (piece + 1)).min(n_pairs);
         let rows =
             |panel: usize| PanelRows::new(by.unpack, &a.bytes[PANEL_ROWS * panel * a.nb[1]..], a.nb[1], n_groups);
-        let both = |pair: usize| [0, 1].map(|panel| rows(2 * (some.start + pair) + panel));
-        panels.multiply(some.len(), both, packs, n_tiles, n_tokens, |pair, first_pack, sums| {
+        let both = |pair: usize| [0, 1].map(|panel| rows(2 * pair + panel));
+        let now = |nth: usize| both(some.start + nth);
+        let then =
+            |nth: usize| Some(some.start + at_once * share.n_threads + nth).filter(|pair| *pair < n_pairs).map(both);
+        panels.multiply(some.len(), now, then, packs, n_tiles, n_tokens, |pair, first_pack, sums| {
             for (panel, sums) in sums.iter().enumerate() {
                 let row = PANEL_ROWS * (2 * (some.start + pair) + panel);
                 for (pack, sums) in (first_pack..n_packs).zip(sums) {
@@ -236,13 +256,19 @@ impl Layer<'_> {
         // SAFETY: written before the meeting.
         let packs = unsafe { self.scratch.x_pack.shared().read(0..self.n_packs() * n_tiles) };
         while let Some(piece) = self.scratch.team.take(0, chosen.len() * pieces) {
-            let (chosen, first) = (&chosen[piece / pieces], piece % pieces * at_once);
-            let pair = |nth: usize| {
-                let row = PANEL_ROWS * (first + nth);
-                [self.gate.panel(gate, chosen.expert, row, n_groups), self.up.panel(up, chosen.expert, row, n_groups)]
+            let pair = |expert: usize, block: usize| {
+                let row = PANEL_ROWS * block;
+                [self.gate.panel(gate, expert, row, n_groups), self.up.panel(up, expert, row, n_groups)]
             };
+            let later = piece + self.share.n_threads;
+            let then = |nth: usize| {
+                let block = Some(later % pieces * at_once + nth).filter(|block| *block < n_blocks)?;
+                Some(pair(chosen.get(later / pieces)?.expert, block))
+            };
+            let (chosen, first) = (&chosen[piece / pieces], piece % pieces * at_once);
+            let now = |nth: usize| pair(chosen.expert, first + nth);
             let (n_pairs, packs) = (at_once.min(n_blocks - first), packs_of(packs, n_tiles, chosen));
-            panels.multiply(n_pairs, pair, packs, n_tiles, chosen.n, |nth, first_pack, [gate, up]| {
+            panels.multiply(n_pairs, now, then, packs, n_tiles, chosen.n, |nth, first_pack, [gate, up]| {
                 let block = first + nth;
                 for (pack, (gate, up)) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(gate.iter().zip(up)) {
                     let mut weights = [0.0; PACK_TOKENS];
@@ -300,11 +326,19 @@ impl Layer<'_> {
                 // SAFETY: these rows of the result are this piece's, here and below.
                 unsafe { out.write(first..first + 2 * PANEL_ROWS * pairs.len()) }.fill(0.0);
             }
-            for chosen in chosen {
-                let row = |nth: usize, panel: usize| PANEL_ROWS * (2 * (pairs.start + nth) + panel);
-                let pair = |nth| [0, 1].map(|panel| self.down.panel(unpack, chosen.expert, row(nth, panel), n_groups));
+            let row = |nth: usize, panel: usize| PANEL_ROWS * (2 * (pairs.start + nth) + panel);
+            let pair = |expert: usize, nth: usize| {
+                [0, 1].map(|panel| self.down.panel(unpack, expert, row(nth, panel), n_groups))
+            };
+            for (nth, now) in chosen.iter().enumerate() {
+                let then = |n: usize| {
+                    let next = chosen.get(nth + 1).filter(|_| n < pairs.len())?;
+                    Some(pair(next.expert, n))
+                };
+                let chosen = now;
+                let now = |nth: usize| pair(chosen.expert, nth);
                 let packs = packs_of(packs, n_tiles, chosen);
-                panels.multiply(pairs.len(), pair, packs, n_tiles, chosen.n, |nth, first_pack, sums| {
+                panels.multiply(pairs.len(), now, then, packs, n_tiles, chosen.n, |nth, first_pack, sums| {
                     for (panel, sums) in sums.iter().enumerate() {
                         for (pack, sums) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(sums) {
                             let slots = &slots[of_pack(chosen, pack)];

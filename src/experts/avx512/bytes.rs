@@ -1,6 +1,6 @@
 //! Rows of weights as panels of whole numbers, for many tokens at once: numbers and scales as they are unpacked.
 
-use super::panel::{prefetch_next, run_lanes, scales_and_mins};
+use super::panel::{prefetch, run_lanes, scales_and_mins};
 use super::tables::tables;
 use super::{Floats, Scales, Whole};
 use crate::experts::activation::Order;
@@ -17,7 +17,7 @@ const MIDDLE: u8 = 64;
 /// `from` points to a group of each row, `to` to a panel; the CPU has what [`is_supported`](super::is_supported) asks
 /// for.
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-pub(super) unsafe fn whole<F: Whole>(from: *const u8, stride: usize, to: *mut u16) {
+pub(super) unsafe fn whole<F: Whole>(from: *const u8, stride: usize, soon: *const u8, to: *mut u16) {
     let tables = tables();
     let kind = const {
         Kind {
@@ -33,7 +33,7 @@ pub(super) unsafe fn whole<F: Whole>(from: *const u8, stride: usize, to: *mut u1
         panel.kind = kind;
         for row in 0..PANEL_ROWS {
             let group = from.add(row * stride);
-            prefetch_next(group, const { group_bytes(F::TYPE) });
+            prefetch(soon.wrapping_add(row * stride), const { group_bytes(F::TYPE) });
             let w = F::unpack::<0>(group, tables);
             for i in 0..4 {
                 let mut u = w.u[i];
@@ -58,7 +58,7 @@ pub(super) unsafe fn whole<F: Whole>(from: *const u8, stride: usize, to: *mut u1
 /// # Safety
 /// As with [`whole`].
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,bmi2")]
-pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, stride: usize, to: *mut u16) {
+pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, stride: usize, soon: *const u8, to: *mut u16) {
     let tables = tables();
     let runs = const { run_lanes(F::ORDER) };
     // SAFETY: as the caller says; the arrays are as long as the vectors.
@@ -69,7 +69,7 @@ pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, stride: usize, to: *m
         panel.kind = Kind { order: F::ORDER, offset: const { F::OFFSET as u8 }, is_wide, has_mins: false };
         for row in 0..PANEL_ROWS {
             let group = from.add(row * stride);
-            prefetch_next(group, const { group_bytes(F::TYPE) });
+            prefetch(soon.wrapping_add(row * stride), const { group_bytes(F::TYPE) });
             let w = F::unpack::<0>(group, tables);
             for (i, u) in w.u.into_iter().enumerate() {
                 _mm512_store_si512(panel.u[row].as_mut_ptr().add(64 * i).cast(), u);

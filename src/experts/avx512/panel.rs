@@ -51,14 +51,14 @@ pub(super) use scales_and_mins;
 /// `from` points to a group of each row, `to` to eight tiles; the CPU has what
 /// [`is_supported`](super::is_supported) asks for, and AVX512-BF16.
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-pub(super) unsafe fn by_levels<F: Whole>(from: *const u8, stride: usize, to: *mut u16) {
+pub(super) unsafe fn by_levels<F: Whole>(from: *const u8, stride: usize, soon: *const u8, to: *mut u16) {
     let tables = codes();
     // SAFETY: as the caller says; the arrays are as long as the vectors.
     unsafe {
         let values = _mm512_loadu_ps(F::levels(tables).as_ptr());
         for row in 0..PANEL_ROWS {
             let group = from.add(row * stride);
-            prefetch_next(group, const { group_bytes(F::TYPE) });
+            prefetch(soon.wrapping_add(row * stride), const { group_bytes(F::TYPE) });
             let w = F::unpack::<0>(group, tables);
             let (scale, min) = scales_and_mins!(F, w);
             let (mut scales, mut mins) = (Floats16([0.0; SUBS]), Floats16([0.0; SUBS]));
@@ -153,14 +153,14 @@ macro_rules! write_runs {
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-pub(super) unsafe fn whole<F: Whole>(from: *const u8, stride: usize, to: *mut u16) {
+pub(super) unsafe fn whole<F: Whole>(from: *const u8, stride: usize, soon: *const u8, to: *mut u16) {
     debug_assert!(!F::HAS_SIGNS);
     let tables = tables();
     for row in 0..PANEL_ROWS {
         // SAFETY: as the caller says; the arrays are as long as the vectors.
         unsafe {
             let group = from.add(row * stride);
-            prefetch_next(group, const { group_bytes(F::TYPE) });
+            prefetch(soon.wrapping_add(row * stride), const { group_bytes(F::TYPE) });
             let w = F::unpack::<0>(group, tables);
             let (scale, min) = scales_and_mins!(F, w);
             write_runs!(&held(w.u, scale, min), F::ORDER, to.add(row * TILE_K));
@@ -173,14 +173,14 @@ pub(super) unsafe fn whole<F: Whole>(from: *const u8, stride: usize, to: *mut u1
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx512vnni,avx512vbmi,avx512vl,avx512dq,avx512bf16,bmi2")]
-pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, stride: usize, to: *mut u16) {
+pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, stride: usize, soon: *const u8, to: *mut u16) {
     let tables = tables();
     let runs = const { run_lanes(F::ORDER) };
     for row in 0..PANEL_ROWS {
         // SAFETY: as the caller says; the arrays are as long as the vectors.
         unsafe {
             let group = from.add(row * stride);
-            prefetch_next(group, const { group_bytes(F::TYPE) });
+            prefetch(soon.wrapping_add(row * stride), const { group_bytes(F::TYPE) });
             let w = F::unpack::<0>(group, tables);
             let scale = _mm512_permutexvar_ps(_mm512_loadu_si512(runs.as_ptr().cast()), w.scale);
             let min = _mm512_mul_ps(scale, _mm512_set1_ps(-F::OFFSET));
@@ -194,8 +194,9 @@ pub(super) unsafe fn by_floats<F: Floats>(from: *const u8, stride: usize, to: *m
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) unsafe fn words(from: *const u8, stride: usize, to: *mut u16) {
+pub(super) unsafe fn words(from: *const u8, stride: usize, soon: *const u8, to: *mut u16) {
     for row in 0..PANEL_ROWS {
+        prefetch(soon.wrapping_add(row * stride), 2 * GROUP_TILES * TILE_K);
         for tile in 0..GROUP_TILES {
             // SAFETY: as the caller says.
             unsafe {
@@ -211,8 +212,9 @@ pub(super) unsafe fn words(from: *const u8, stride: usize, to: *mut u16) {
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(in crate::experts) unsafe fn floats(from: *const u8, stride: usize, to: *mut u16) {
+pub(in crate::experts) unsafe fn floats(from: *const u8, stride: usize, soon: *const u8, to: *mut u16) {
     for row in 0..PANEL_ROWS {
+        prefetch(soon.wrapping_add(row * stride), 4 * GROUP_TILES * TILE_K);
         for tile in 0..GROUP_TILES {
             // SAFETY: as the caller says.
             unsafe {
@@ -224,13 +226,12 @@ pub(in crate::experts) unsafe fn floats(from: *const u8, stride: usize, to: *mut
     }
 }
 
-/// Asks for what is read of a row after this group and the next, which lies in the same lines often.
+/// Asks for so many bytes. Nothing is read where there is no memory.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn prefetch_next(group: *const u8, bytes: usize) {
+pub(super) fn prefetch(at: *const u8, bytes: usize) {
     for line in 0..bytes.div_ceil(64) {
-        // Nothing is read where there is no memory.
-        _mm_prefetch::<_MM_HINT_T0>(group.wrapping_add(2 * bytes + 64 * line).cast());
+        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(64 * line).cast());
     }
 }
 

@@ -50,8 +50,8 @@ pub(super) enum Engine {
 }
 
 /// A group of weights of each of 16 rows that are `stride` bytes apart, to a panel, of which there are at most
-/// [`GROUP_TILES`] tiles.
-pub(super) type Unpack = unsafe fn(from: *const u8, stride: usize, to: *mut u16);
+/// [`GROUP_TILES`] tiles. What is `soon` read is asked for: as much, of rows as far apart; it may lie anywhere.
+pub(super) type Unpack = unsafe fn(from: *const u8, stride: usize, soon: *const u8, to: *mut u16);
 
 pub(super) fn has_vectors() -> bool {
     is_x86_feature_detected!("avx512bf16")
