@@ -52,6 +52,32 @@ impl<'a> PanelRows<'a> {
     }
 }
 
+/// Packs of some tokens, the last of which may not be full.
+#[derive(Clone, Copy)]
+struct Packs<'a> {
+    tiles: &'a [Tile],
+    /// Tiles of one.
+    n_tiles: usize,
+    n_tokens: usize,
+}
+
+impl<'a> Packs<'a> {
+    /// So many at a time.
+    fn chunks(self, n: usize) -> impl Iterator<Item = Packs<'a>> {
+        let Packs { n_tiles, n_tokens, .. } = self;
+        let of = move |(nth, tiles): (usize, &'a [Tile])| Packs {
+            tiles,
+            n_tiles,
+            n_tokens: (n_tokens - n * PACK_TOKENS * nth).min(n * PACK_TOKENS),
+        };
+        self.tiles.chunks(n * n_tiles).enumerate().map(of)
+    }
+
+    fn len(self) -> usize {
+        self.tiles.len() / self.n_tiles
+    }
+}
+
 /// A thread's two panels, and its sums.
 struct Panels<'a> {
     engine: Engine,
@@ -65,19 +91,17 @@ impl<'a> Panels<'a> {
         Panels { engine, tiles: scratch.of_thread(share.thread) }
     }
 
-    /// Pairs of panels times packs of `n_tokens` tokens, each of `n_tiles` tiles; `done` gets a pair's number, that of the
-    /// first of one or two packs, and their sums. `then` tells the pairs that this thread will probably be given next.
+    /// Pairs of panels times packs; `done` gets a pair's number, that of the first of one or two packs, and their sums.
+    /// `then` tells the pairs that this thread will probably be given next.
     fn multiply<'p>(
         &mut self,
         n_pairs: usize,
         pair: impl Fn(usize) -> [PanelRows<'p>; 2],
         then: impl Fn(usize) -> Option<[PanelRows<'p>; 2]>,
-        packs: &[Tile],
-        n_tiles: usize,
-        n_tokens: usize,
+        packs: Packs<'_>,
         mut done: impl FnMut(usize, usize, &[[Sums; 2]; 2]),
     ) {
-        let at_once = if packs.len() <= 2 * FEW_SQUARES * n_tiles { MAX_PAIRS / 2 } else { MAX_PAIRS };
+        let at_once = if packs.len() <= 2 * FEW_SQUARES { MAX_PAIRS / 2 } else { MAX_PAIRS };
         for first in (0..n_pairs).step_by(at_once) {
             let pairs: [_; MAX_PAIRS] = std::array::from_fn(|n| pair((first + n).min(n_pairs - 1)));
             let pairs = &pairs[..at_once.min(n_pairs - first)];
@@ -85,9 +109,8 @@ impl<'a> Panels<'a> {
                 nth if nth < n_pairs => Some(pair(nth)),
                 nth => then(nth - n_pairs),
             });
-            for (nth, packs) in packs.chunks(2 * MAX_SQUARES * n_tiles).enumerate() {
-                let n_tokens = n_tokens - 2 * PACK_TOKENS * MAX_SQUARES * nth;
-                let all = self.sums(pairs, &next, packs, n_tiles, n_tokens);
+            for (nth, packs) in packs.chunks(2 * MAX_SQUARES).enumerate() {
+                let all = self.sums(pairs, &next, packs);
                 let n_squares = all.len() / pairs.len();
                 for (n, sums) in all.iter().enumerate() {
                     done(first + n / n_squares, 2 * (MAX_SQUARES * nth + n % n_squares), sums);
@@ -103,11 +126,9 @@ impl<'a> Panels<'a> {
         &mut self,
         pairs: &[[PanelRows<'_>; 2]],
         next: &[Option<[PanelRows<'_>; 2]>; MAX_PAIRS],
-        packs: &[Tile],
-        n_tiles: usize,
-        n_tokens: usize,
+        packs: Packs<'_>,
     ) -> &[[[Sums; 2]; 2]] {
-        let n_squares = (packs.len() / n_tiles).div_ceil(2);
+        let n_squares = packs.len().div_ceil(2);
         assert!(pairs.len() <= MAX_PAIRS && n_squares <= MAX_SQUARES && self.tiles.len() >= TILES_OF_THREAD);
         let tiles = self.tiles.as_ptr();
         // SAFETY: a thread's tiles are its own: first two panels, then the sums, which are as large as tiles. All rows have
@@ -118,7 +139,7 @@ impl<'a> Panels<'a> {
             let sums = slice::from_raw_parts_mut(first, pairs.len() * n_squares);
             sums.fill([[Sums::ZERO; 2]; 2]);
             let pack_tiles = self.engine.pack_tiles();
-            let n_groups = n_tiles / pack_tiles;
+            let n_groups = packs.n_tiles / pack_tiles;
             for group in 0..n_groups {
                 for ((pair, next), sums) in pairs.iter().zip(next).zip(sums.chunks_mut(n_squares)) {
                     for (nth, (rows, panel)) in pair.iter().zip(panels).enumerate() {
@@ -130,11 +151,10 @@ impl<'a> Panels<'a> {
                         };
                         (rows.unpack)(rows.rows.as_ptr().add(group * rows.group), rows.stride, soon, panel);
                     }
-                    for (nth, (packs, sums)) in packs.chunks(2 * n_tiles).zip(sums).enumerate() {
-                        let n_packs = packs.len() / n_tiles;
-                        let both = [0, n_packs - 1].map(|n| packs[n * n_tiles + group * pack_tiles].as_ptr());
-                        let n_tokens = (n_tokens - 2 * PACK_TOKENS * nth).min(2 * PACK_TOKENS);
-                        self.engine.multiply(panels.map(<*mut u16>::cast_const), both, n_tokens, sums);
+                    for (packs, sums) in packs.chunks(2).zip(sums) {
+                        let at = |n: usize| packs.tiles[n * packs.n_tiles + group * pack_tiles].as_ptr();
+                        let both = [at(0), at(packs.len() - 1)];
+                        self.engine.multiply(panels.map(<*mut u16>::cast_const), both, packs.n_tokens, sums);
                     }
                 }
             }
@@ -171,7 +191,8 @@ pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&O
     }
     scratch.team.meet(share.n_threads);
     // SAFETY: written before the meeting.
-    let packs = unsafe { scratch.x_pack.shared().read(0..n_packs * n_tiles) };
+    let tiles = unsafe { scratch.x_pack.shared().read(0..n_packs * n_tiles) };
+    let packs = Packs { tiles, n_tiles, n_tokens };
     let mut panels = Panels::new(by.engine, scratch, share);
     let n_pairs = n / (2 * PANEL_ROWS);
     let at_once = (n_pairs / (4 * share.n_threads)).clamp(1, MAX_PAIRS);
@@ -183,7 +204,7 @@ pub(super) fn mul_mat(share: Share, by: ByPanels, scratch: &Scratch, [a, x]: [&O
         let now = |nth: usize| both(some.start + nth);
         let then =
             |nth: usize| Some(some.start + at_once * share.n_threads + nth).filter(|pair| *pair < n_pairs).map(both);
-        panels.multiply(some.len(), now, then, packs, n_tiles, n_tokens, |pair, first_pack, sums| {
+        panels.multiply(some.len(), now, then, packs, |pair, first_pack, sums| {
             for (panel, sums) in sums.iter().enumerate() {
                 let row = PANEL_ROWS * (2 * (some.start + pair) + panel);
                 for (pack, sums) in (first_pack..n_packs).zip(sums) {
@@ -268,7 +289,7 @@ impl Layer<'_> {
             let (chosen, first) = (&chosen[piece / pieces], piece % pieces * at_once);
             let now = |nth: usize| pair(chosen.expert, first + nth);
             let (n_pairs, packs) = (at_once.min(n_blocks - first), packs_of(packs, n_tiles, chosen));
-            panels.multiply(n_pairs, now, then, packs, n_tiles, chosen.n, |nth, first_pack, [gate, up]| {
+            panels.multiply(n_pairs, now, then, packs, |nth, first_pack, [gate, up]| {
                 let block = first + nth;
                 for (pack, (gate, up)) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(gate.iter().zip(up)) {
                     let mut weights = [0.0; PACK_TOKENS];
@@ -338,7 +359,7 @@ impl Layer<'_> {
                 let chosen = now;
                 let now = |nth: usize| pair(chosen.expert, nth);
                 let packs = packs_of(packs, n_tiles, chosen);
-                panels.multiply(pairs.len(), now, then, packs, n_tiles, chosen.n, |nth, first_pack, sums| {
+                panels.multiply(pairs.len(), now, then, packs, |nth, first_pack, sums| {
                     for (panel, sums) in sums.iter().enumerate() {
                         for (pack, sums) in (first_pack..chosen.n.div_ceil(PACK_TOKENS)).zip(sums) {
                             let slots = &slots[of_pack(chosen, pack)];
@@ -373,8 +394,9 @@ unsafe fn half_tile<'t>(tiles: Shared<'t, Tile>, tile: usize, half: usize) -> &'
 }
 
 /// The packs of an expert.
-fn packs_of<'p>(packs: &'p [Tile], n_tiles: usize, chosen: &Chosen) -> &'p [Tile] {
-    &packs[chosen.first_pack * n_tiles..][..chosen.n.div_ceil(PACK_TOKENS) * n_tiles]
+fn packs_of<'p>(tiles: &'p [Tile], n_tiles: usize, chosen: &Chosen) -> Packs<'p> {
+    let tiles = &tiles[chosen.first_pack * n_tiles..][..chosen.n.div_ceil(PACK_TOKENS) * n_tiles];
+    Packs { tiles, n_tiles, n_tokens: chosen.n }
 }
 
 /// The slots of an expert's pack.
