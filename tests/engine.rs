@@ -137,7 +137,12 @@ fn what_cannot_be_computed_is_refused_at_once() {
     let sampling = SamplerParams { top_p: f32::NAN, ..greedy() };
     assert!(matches!(refused(Request { sampling, ..request(&[1], 1) }), Refused::Sampling(_)));
     assert!(matches!(refused(Request { stop: vec![String::new()], ..request(&[1], 1) }), Refused::Stop(_)));
-    assert!(matches!(Engine::open(&fixture.path, &Options { n_ctx: Some(0), ..exact() }), Err(OpenError::Load { .. })));
+    assert!(matches!(
+        Engine::open(&fixture.path, &Options { n_batch: Some(0), ..exact() }),
+        Err(OpenError::Load { .. })
+    ));
+    let own = open(&fixture, &Options { n_ctx: Some(0), ..exact() });
+    assert_eq!(own.info().n_ctx, own.info().n_ctx_train);
 }
 
 #[test]
