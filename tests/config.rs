@@ -66,6 +66,14 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
     let shown = support::run(user.command(&["config", "show"]).env("CACHALOT_SEED", "2")).stdout;
     assert!(shown.lines().any(|line| line.starts_with("seed") && line.contains("CACHALOT_SEED")), "{shown}");
     user.get(&["config", "unset", "seed"]);
+    // With a unit, as the flag takes it.
+    let long = "word ".repeat(1100);
+    let asked = |context: &str| support::run(user.command(&["run", "-p", &long]).env("CACHALOT_CONTEXT", context));
+    assert!(asked("1k").stderr.contains("but the context only 1000"), "{:?}", asked("1k"));
+    user.get(&["config", "set", "context", "1K"]);
+    assert_eq!(fs::read_to_string(user.file()).unwrap(), "context = \"1K\"\n");
+    assert!(user.run(&["run", "-p", &long]).stderr.contains("but the context only 1024"));
+    user.get(&["config", "unset", "context"]);
     assert_eq!(fs::read_to_string(user.file()).unwrap(), "");
     assert_eq!(user.get(&["config", "path"]), format!("{}\n", user.file().display()));
 }
@@ -78,6 +86,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ("threads = \"4\"", "line 1: threads: must be a whole number"),
         ("threads = 0", "line 1: threads: invalid value '0'"),
         ("# x\ncache_type = \"q9\"", "line 2: cache_type: invalid value 'q9'"),
+        ("context = \"32 K\"", "line 1: context: invalid value '32 K'"),
+        ("context = 1.5", "line 1: context: must be a whole number, or in quotes"),
         ("temp = -1.0", "line 1: temp: temperature is -1"),
         ("threads = = 4", "line 1: not TOML"),
         ("[run]\nseed = 1", "line 1: there is no key 'run'"),

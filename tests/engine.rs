@@ -3,7 +3,10 @@
 mod support;
 
 use cachalot::engine::sampler::SamplerParams;
-use cachalot::engine::{Engine, Event, Failure, FinishReason, Finished, OpenError, Options, Piece, Refused, Request};
+use cachalot::engine::{
+    CacheType, Engine, Event, Failure, FinishReason, Finished, Generation, OpenError, Options, Piece, Refused, Request,
+    Scored,
+};
 use cachalot::gguf::{Split, Writer};
 use std::path::Path;
 use support::parity::{Fixture, Reference, fixture};
@@ -25,7 +28,7 @@ fn request(prompt: &[u32], max_tokens: usize) -> Request {
 }
 
 /// All pieces of an answer as one text, and its end.
-fn text_of(generation: &cachalot::engine::Generation) -> (String, Result<Finished, Failure>) {
+fn text_of(generation: &Generation) -> (String, Result<Finished, Failure>) {
     let mut text = String::new();
     loop {
         match generation.next_event() {
@@ -137,7 +140,12 @@ fn what_cannot_be_computed_is_refused_at_once() {
     let sampling = SamplerParams { top_p: f32::NAN, ..greedy() };
     assert!(matches!(refused(Request { sampling, ..request(&[1], 1) }), Refused::Sampling(_)));
     assert!(matches!(refused(Request { stop: vec![String::new()], ..request(&[1], 1) }), Refused::Stop(_)));
-    assert!(matches!(Engine::open(&fixture.path, &Options { n_ctx: Some(0), ..exact() }), Err(OpenError::Load { .. })));
+    assert!(matches!(
+        Engine::open(&fixture.path, &Options { n_batch: Some(0), ..exact() }),
+        Err(OpenError::Load { .. })
+    ));
+    let own = open(&fixture, &Options { n_ctx: Some(0), ..exact() });
+    assert_eq!(own.info().n_ctx, own.info().n_ctx_train);
 }
 
 #[test]
@@ -223,6 +231,62 @@ fn tokens_come_with_their_probabilities() {
         }
     }
     assert_eq!(n, 8);
+}
+
+/// The tokens of an answer with their probabilities, and its end.
+fn scores_of(generation: &Generation) -> (Vec<Scored>, Finished) {
+    let mut scores = Vec::new();
+    loop {
+        match generation.next_event() {
+            Event::Token(scored) => scores.push(scored),
+            Event::Finished(finished) => return (scores, finished),
+            Event::Failed(failure) => panic!("{failure}"),
+            _ => {}
+        }
+    }
+}
+
+/// How far apart the probabilities of the same tokens are, at most.
+fn distance(some: &[Scored], others: &[Scored]) -> f32 {
+    assert_eq!(some.len(), others.len());
+    let both = some.iter().zip(others).flat_map(|(a, b)| {
+        assert_eq!(a.id, b.id);
+        let other = |id: u32| b.top.iter().find(|(other, _)| *other == id).map(|(_, logprob)| *logprob);
+        a.top.iter().filter_map(move |(id, logprob)| Some((logprob - other(*id)?).abs()))
+    });
+    both.fold(0.0, f32::max)
+}
+
+/// With weights and a cache in F32 next to nothing is rounded. Then neither what was computed before, nor what is beside
+/// it, nor the pieces that it comes in make a difference.
+#[test]
+fn what_is_cached_and_what_is_computed_at_once_changes_no_probability() {
+    let (fixture, prompts) = (fixture("parity/v3.gguf"), prompts());
+    let options = Options { cache_type: CacheType::F32, exact: false, n_parallel: Some(3), ..exact() };
+    let scored = |prompt: &[u32]| Request { n_logprobs: Some(20), ..request(prompt, 6) };
+    let alone: Vec<Vec<Scored>> =
+        prompts.iter().map(|prompt| scores_of(&open(&fixture, &options).generate(scored(prompt)).unwrap()).0).collect();
+    let n_before = [1, 2, 5, 17, usize::MAX];
+    let mut cached = std::collections::BTreeSet::new();
+    for (n_batch, n_threads) in [(512, 1), (7, 2)] {
+        let options = Options { n_batch: Some(n_batch), n_threads: Some(n_threads), ..options.clone() };
+        let engine = open(&fixture, &options);
+        for (n, prompt) in n_before.iter().flat_map(|n| prompts.iter().enumerate().map(move |prompt| (n, prompt))) {
+            let (number, prompt) = prompt;
+            let shared = &prompt[..*n.min(&(prompt.len() - 1))];
+            // Others that begin in the same way, two of them at the same time as this one.
+            let others = prompts.iter().map(|other| [shared, &other[1..]].concat());
+            let mut others = others.map(|other| engine.generate(scored(&other)).unwrap());
+            scores_of(&others.next().unwrap());
+            let others: Vec<Generation> = others.collect();
+            let (scores, finished) = scores_of(&engine.generate(scored(prompt)).unwrap());
+            let distance = distance(&alone[number], &scores);
+            assert!(distance < 1e-3, "prompt {number}, {} cached: {distance}", finished.usage.cached_tokens);
+            cached.insert(finished.usage.cached_tokens);
+            others.iter().for_each(|other| drop(scores_of(other)));
+        }
+    }
+    assert!(cached.len() >= n_before.len(), "{cached:?}");
 }
 
 #[test]

@@ -47,6 +47,10 @@ fn the_json_agrees_with_itself() {
         (plan["fits"].as_bool(), plan["missing"].as_u64(), plan["context"].as_u64()),
         (Some(true), Some(0), Some(16384))
     );
+    // All that the model was made for, by the name that vLLM has for it.
+    let longest = json(&self::plan("deepseek-v3-0324:Q2_K_XL", CPU, &["--json", "--max-model-len", "0"]));
+    assert_eq!(longest["context"], longest["context_trained"]);
+    assert_eq!(longest["context_trained"], 163_840);
     let devices = plan["devices"].as_array().unwrap();
     assert_eq!(
         devices.iter().map(|row| &row["device"]).collect::<Vec<_>>(),
@@ -143,7 +147,7 @@ fn pins_and_budgets_are_obeyed_and_exported() {
         (&["--pin", "nonsense"], "is no pin"),
         (&["--vram", "1G,1G,1G"], "--machine describes others"),
         (&["--vram", "much"], "is no size"),
-        (&["-c", "0"], "0"),
+        (&["-c", "-1"], "'-1'"),
     ] {
         let ended = plan(model, &machine, args);
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);

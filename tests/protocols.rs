@@ -319,6 +319,7 @@ fn ollamas_chat_and_generate() {
         ("/api/chat", json!({ "messages": messages(), "context": [1, 2] })),
         ("/api/generate", json!({ "prompt": "x", "context": [1, 99_999_999] })),
         ("/api/generate", json!({ "prompt": "x", "context": [1, 2], "raw": true })),
+        ("/api/generate", json!({ "prompt": "x", "system": "Be brief.", "raw": true })),
         ("/api/generate", json!({ "prompt": "x", "keep_alive": true })),
         ("/api/generate", json!({ "prompt": "x", "keep_alive": "soon" })),
         ("/api/generate", json!({ "prompt": "x", "template": "{{ .Prompt }}" })),
@@ -362,6 +363,8 @@ fn ollamas_context_goes_on() {
     let raw =
         post("/api/generate", json!({ "prompt": "x", "raw": true, "stream": false, "options": { "num_predict": 1 } }));
     assert_eq!(raw["context"], Value::Null);
+    let unsaid = json!({ "prompt": "x", "raw": true, "system": "", "context": [], "template": "", "stream": false });
+    assert_eq!(server.post("/api/generate", &unsaid).status, 200);
     let thinking = server.post("/api/generate", &json!({ "prompt": "x", "think": true }));
     assert!(thinking.status == 400 && thinking.body.contains("does not support thinking"), "{thinking:?}");
 }

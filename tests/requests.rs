@@ -151,6 +151,18 @@ fn what_contradicts_itself_is_refused() {
                 "no tool 'g'",
             ),
             (question(json!({ "tool_choice": "required" })), "tool_choice", "no tool"),
+            (
+                question(json!({ "repetition_penalty": 1.1, "repeat_penalty": 1.2 })),
+                "repeat_penalty",
+                "'repetition_penalty' says something else",
+            ),
+            (question(json!({ "typ_p": 0.5, "typical_p": 0.4 })), "typ_p", "'typical_p' says"),
+            (question(json!({ "repeat_last_n": 8, "penalty_last_n": 9 })), "repeat_last_n", "'penalty_last_n' says"),
+            (
+                question(json!({ "chat_template_kwargs": { "thinking": true, "enable_thinking": false } })),
+                "chat_template_kwargs.enable_thinking",
+                "'chat_template_kwargs.thinking' says",
+            ),
         ],
     );
     let text = json!({ "type": "text" });
@@ -167,7 +179,23 @@ fn what_contradicts_itself_is_refused() {
             (json!({ "prompt": [99_999_999] }), "prompt", "99999999"),
         ],
     );
-    assert_refused(&server, "/tokenize", [(json!({}), "content", "missing")]);
+    let messages = question(json!({}))["messages"].clone();
+    assert_refused(
+        &server,
+        "/tokenize",
+        [
+            (json!({}), "content", "missing"),
+            (json!({ "content": "a", "prompt": "b" }), "prompt", "'content' says something else"),
+            (json!({ "messages": messages, "prompt": "b" }), "messages", "'prompt'"),
+            (
+                json!({ "content": "a", "add_special": true, "add_special_tokens": false }),
+                "add_special_tokens",
+                "'add_special'",
+            ),
+        ],
+    );
+    let twice = question(json!({ "repetition_penalty": 1, "repeat_penalty": 1.0, "typ_p": null }));
+    assert_eq!(server.post(CHAT, &twice).status, 200);
     assert_eq!(server.post("/tokenize", &json!({ "content": "" })).json()["count"], 0);
 }
 

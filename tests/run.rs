@@ -70,14 +70,19 @@ fn the_end_has_its_exit_code() {
     let (long, text) = code(&["-p", &"word ".repeat(100), "-c", "24"]);
     assert_eq!(long, Some(3));
     assert!(text.contains("but the context only 24"), "{text}");
+    // As llama.cpp has it: no bound but the context, the model's own context, all threads.
+    assert_eq!(code(&["-p", "x", "--max-model-len", "24", "--temp", "0", "-n", "-1"]).0, Some(3));
+    assert_eq!(code(&["-p", "x", "-c", "0", "-n", "3"]), (Some(0), String::new()));
+    let path = model.path.to_str().unwrap();
+    assert_eq!(cachalot(&["run", "-m", path, "-t", "-1", "-n", "3", "x"]).code, Some(0));
     for args in [
         &[][..],
         &["-p", "x", "--temp", "-1"],
         &["-p", "x", "--set", "top_q=1"],
         &["-p", "x", "--set", "top_k"],
         &["-p", "x", "--stop", ""],
-        &["-p", "x", "-c", "0"],
-        &["-p", "x", "-n", "-1"],
+        &["-p", "x", "-c", "-1"],
+        &["-p", "x", "-n", "-3"],
         &["-p", "x", "-n", "0"],
         &["-p", "x", "y"],
     ] {

@@ -317,6 +317,7 @@ fn what_is_wrong_is_said() {
         ("GET", CHAT, &[], b"", 405),
         ("GET", "/nowhere", &[], b"", 404),
         ("GET", "/v1/models/nobody", &[], b"", 404),
+        ("GET", "/v1/models/%ff", &[], b"", 400),
         ("GET", "/health", &[("host", "evil.example")], b"", 403),
         ("GET", "/health", &[("host", "evil.example:8080")], b"", 403),
         ("GET", "/health", &[("host", "127.0.0.1:8080")], b"", 200),

@@ -5,7 +5,7 @@ use super::generate::summary;
 use super::model::{AttachOption, ModelOptions, remarks};
 use super::output::message;
 use super::sampling::SamplingOptions;
-use super::size::at_least_one;
+use super::size::{Bound, bound};
 use crate::engine::{Engine, Finished, Request};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ pub(super) struct AnswerOptions {
     /// has set, or the demo model]
     #[arg(short, long, display_order = 0)]
     model: Option<PathBuf>,
-    /// Tokens to generate at most
-    #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
-    n_predict: Option<usize>,
+    /// Tokens to generate at most; -1 is as many as the context holds, as without it
+    #[arg(short, long, value_name = "N", value_parser = bound, allow_negative_numbers = true)]
+    n_predict: Option<Bound>,
     /// End the answer before this text; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -55,7 +55,7 @@ impl AnswerOptions {
         Ok(Request {
             prompt,
             sampling: self.sampling.params(engine)?,
-            max_tokens: self.n_predict,
+            max_tokens: self.n_predict.and_then(|bound| bound.0),
             stop: self.stop.clone(),
             ..Request::default()
         })

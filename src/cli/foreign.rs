@@ -74,7 +74,7 @@ const VALUED: &[(&str, Fate)] = &[
     ("--predict --max_new_tokens", Is("--n-predict")),
     ("--cache_lens --max-total-tokens --context-length", Is("--context")),
     ("--cpu_infer --kt-cpuinfer", Is("--threads")),
-    ("--gguf_path --kt-weight-path", Is("--model")),
+    ("--gguf_path --kt-weight-path --model-path", Is("--model")),
     ("--temperature", Is("--temp")),
     ("-to", Is("--timeout")),
     ("--ssl-key-file --ssl-keyfile", Is("--tls-key")),
@@ -91,10 +91,11 @@ const VALUED: &[(&str, Fate)] = &[
     ("--dry-base", Sets("dry_base")),
     ("--dry-allowed-length", Sets("dry_allowed_length")),
     ("--dry-penalty-last-n", Sets("dry_penalty_last_n")),
-    ("-tp --tensor-parallel-size --tp-size -sm --split-mode -ts --tensor-split", Needless(SPLIT)),
+    ("-tp --tp --tensor-parallel-size --tp-size -sm --split-mode -ts --tensor-split", Needless(SPLIT)),
     ("-mg --main-gpu -dev --device -ot --override-tensor", Needless(SPLIT)),
     (
-        "-pp --pipeline-parallel-size -dp --data-parallel-size --distributed-executor-backend",
+        "-pp --pp --pp-size --pipeline-parallel-size -dp --dp --dp-size --data-parallel-size \
+         --distributed-executor-backend",
         Needless("one machine computes all layers here"),
     ),
     ("--gpu-memory-utilization --mem-fraction-static --cpu-offload-gb --swap-space -fit --fit", Needless(PLACED)),
@@ -111,6 +112,13 @@ const VALUED: &[(&str, Fate)] = &[
     ("--chat-template-kwargs --reasoning-budget -rea --reasoning", Needless(THINKING)),
     ("-ub --ubatch-size", Needless("--batch is how many tokens are computed at once")),
     ("-tb --threads-batch --threads-http", Needless("--threads is for prompts and answers alike")),
+    ("--poll --poll-batch --prio --prio-batch", Needless("threads wait as suits what they compute")),
+    (
+        "--numa",
+        Needless(
+            "`cachalot doctor` says where memory is; `numactl --interleave=all cachalot …` spreads it over all nodes",
+        ),
+    ),
     ("-mla --mla-use -amb --attention-max-batch --attention-backend --backend_type --kt-method", Needless(KERNELS)),
     ("--block-size -dt --defrag-thold --cache-reuse -cram --cache-ram -ctxcp --ctx-checkpoints", Needless(CACHE)),
     ("-lv --verbosity --log-verbosity --uvicorn-log-level --log-level --log_level --log-colors", Needless(LOG)),
@@ -263,6 +271,7 @@ mod tests {
             ("c run -ngl -1 x", "c run --gpu-layers -1 x"),
             ("c bench demo -ctk q8_0 -cmoe", "c bench demo --cache-type q8_0 --cpu-moe"),
             ("c chat -ncmoe 3", "c chat --n-cpu-moe 3"),
+            ("c serve --model-path x.gguf", "c serve --model x.gguf"),
             ("c serve --top-k 40 --repeat-penalty=1.1", "c serve --set top_k=40 --set repetition_penalty=1.1"),
             ("c serve -fa off", "c serve --no-flash-attention"),
             ("c serve --ssl-key-file=k --ssl-cert-file c", "c serve --tls-key k --tls-cert c"),
@@ -286,6 +295,7 @@ mod tests {
             ("c serve -tp 2 --metrics --slots --no-webui --port 1", "c serve --port 1", 4),
             ("c serve --disable-log-requests --uvicorn-log-level warning -cb --reasoning-format none", "c serve", 4),
             ("c serve --reasoning-format --port 1", "c serve --port 1", 1),
+            ("c serve --tp 8 --dp 2 --pp-size=2 --numa distribute --poll 50 demo", "c serve demo", 5),
             ("c serve --gpu-memory-utilization=0.9 --jinja demo", "c serve demo", 2),
         ] {
             let (ours, remarks) = translated(line).unwrap();
@@ -303,6 +313,7 @@ mod tests {
             ("c serve -hf a/b", "cachalot pull"),
             ("c bench demo -np 4", "`bench` has no --parallel"),
             ("c bench demo --top-k 4", "picks no tokens"),
+            ("c bench --model-path x", "`bench` has no --model"),
         ] {
             let refused = translated(line).unwrap_err();
             assert!(refused.contains(says), "{line}: {refused}");

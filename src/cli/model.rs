@@ -3,7 +3,7 @@
 use super::gpus::GpuOptions;
 use super::loading::LoadOptions;
 use super::output::message;
-use super::size::{at_least_one, tokens};
+use super::size::{at_least_one, context, threads};
 use crate::catalog;
 use crate::engine::{self, CacheType, Engine, Routing, Source};
 use crate::exit::BadInput;
@@ -14,8 +14,9 @@ const NO_MODEL: &str = "there is no model: name one with -m (this program was bu
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ModelOptions {
-    /// Tokens of context [default: the model's own, at most 32768]
-    #[arg(short = 'c', long = "context", value_name = "N", value_parser = tokens::<usize>)]
+    /// Tokens of context; 0 is the model's own, however long [default: the model's own, at most 32768]
+    #[arg(short = 'c', long = "context", aliases = ["max-model-len", "ctx-size"], value_name = "N")]
+    #[arg(value_parser = context::<usize>)]
     context: Option<usize>,
     #[command(flatten)]
     compute: ComputeOptions,
@@ -32,11 +33,12 @@ pub(super) struct AttachOption {
 /// All but the size of the context.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ComputeOptions {
-    /// Threads to compute with [default: one a physical core]
-    #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
+    /// Threads to compute with; -1 is one a logical core [default: one a physical core]
+    #[arg(short, long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     threads: Option<usize>,
     /// Tokens of a prompt to compute at once [default: 512]
-    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>)]
+    #[arg(long, aliases = ["max-num-batched-tokens", "batch-size"], value_name = "N")]
+    #[arg(value_parser = at_least_one::<usize>)]
     batch: Option<usize>,
     /// How cached keys and values are stored
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = CacheTypeArg::F16)]

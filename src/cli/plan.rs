@@ -32,8 +32,9 @@ pub(super) struct Args {
     /// Plan for the machine that this TOML file describes, not for this one
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
-    /// Tokens of context [default: the model's own, at most 32768]
-    #[arg(short = 'c', long = "context", value_name = "N", value_parser = context)]
+    /// Tokens of context; 0 is the model's own, however long [default: the model's own, at most 32768]
+    #[arg(short = 'c', long = "context", aliases = ["max-model-len", "ctx-size"], value_name = "N")]
+    #[arg(value_parser = context)]
     context: Option<u64>,
     /// Tokens of a prompt to compute at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..1 << 31))]
@@ -70,7 +71,7 @@ Examples:
 
 /// As many as the program counts.
 fn context(text: &str) -> Result<u64, String> {
-    size::tokens::<i32>(text).map(|n| n.unsigned_abs().into())
+    size::context::<i32>(text).map(|n| n.unsigned_abs().into())
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -79,7 +80,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let machine = machine(args, &subject)?;
     let trained = subject.outline.config.n_ctx_train as u64;
     let options = Options {
-        n_ctx: args.context.unwrap_or(trained.min(crate::engine::Options::DEFAULT_CONTEXT as u64)),
+        n_ctx: match args.context {
+            None => trained.min(crate::engine::Options::DEFAULT_CONTEXT as u64),
+            Some(0) => trained,
+            Some(n_ctx) => n_ctx,
+        },
         n_batch: args.batch,
         cache_type: args.cache_type.into(),
         pins: args.pin.clone(),

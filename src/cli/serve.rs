@@ -4,7 +4,7 @@ use super::interrupt;
 use super::model::{ModelOptions, remarks};
 use super::output::{message, remark};
 use super::sampling::SamplingOptions;
-use super::size::{at_least_one, bytes};
+use super::size::{Bound, at_least_one, bound, bytes};
 use crate::asking;
 use crate::catalog;
 use crate::engine::{Engine, Hosting};
@@ -23,8 +23,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[command(mut_arg("verbose", |arg| arg.help("Say what of the model goes where, and which requests come")))]
-#[command(mut_arg("context", |arg| arg.help("Tokens of context, of all requests together [default: the model's own, at most 32768]").aliases(["max-model-len", "ctx-size"])))]
-#[command(mut_arg("batch", |arg| arg.aliases(["max-num-batched-tokens", "batch-size"])))]
+#[command(mut_arg("context", |arg| arg.help("Tokens of context, of all requests together; 0 is the model's own, however long [default: the model's own, at most 32768]")))]
 pub(super) struct Args {
     /// A .gguf file, any shard of a split model, a folder that holds one model, or `demo` [default: what `cachalot use`
     /// has set, or the demo model]
@@ -79,9 +78,9 @@ pub(super) struct Args {
     /// How clients mean temperatures: as DeepSeek's API does, where 1 is the model's 0.3, or as they are
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_short_help = true)]
     temperature_map: TemperatureMap,
-    /// Tokens of an answer at most
-    #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
-    n_predict: Option<usize>,
+    /// Tokens of an answer at most; -1 is as many as the context holds, as without it
+    #[arg(short, long, value_name = "N", value_parser = bound, allow_negative_numbers = true)]
+    n_predict: Option<Bound>,
     /// Do not let `run`, `fim` and `chat` of this user have their answers here
     #[arg(long, hide_short_help = true)]
     no_attach: bool,
@@ -237,5 +236,12 @@ fn served(args: &Args, model: Option<&Path>, engine: Arc<Engine>) -> anyhow::Res
         TemperatureMap::Off => false,
         TemperatureMap::Auto => catalog::sampling_for(info.name.as_deref(), family.name()).temperature_map,
     };
-    Ok(Served { engine, names, aliases, sampling, max_tokens: args.n_predict, maps_temperature })
+    Ok(Served {
+        engine,
+        names,
+        aliases,
+        sampling,
+        max_tokens: args.n_predict.and_then(|bound| bound.0),
+        maps_temperature,
+    })
 }

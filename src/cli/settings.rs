@@ -39,6 +39,8 @@ pub(super) struct Key {
 enum Kind {
     Text,
     Integer,
+    /// A whole number, or one with a unit, such as 32K.
+    Tokens,
     Number,
 }
 
@@ -55,7 +57,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "context",
         variable: "CACHALOT_CONTEXT",
         about: "tokens of context",
-        kind: Kind::Integer,
+        kind: Kind::Tokens,
         commands: ANSWER,
         sampling: None,
     },
@@ -213,7 +215,7 @@ impl Key {
     pub(super) fn check(&self, command: &Command, value: &str) -> Result<(), String> {
         let not_a = |what: &str| format!("'{}' is not {what}", Clipped(value));
         match self.kind {
-            Kind::Integer if value.parse::<u64>().is_err() => return Err(not_a("a whole number")),
+            Kind::Integer if value.parse::<i128>().is_err() => return Err(not_a("a whole number")),
             Kind::Number if value.parse::<f64>().is_err() => return Err(not_a("a number")),
             _ => {}
         }
@@ -237,7 +239,7 @@ impl Key {
     /// A value as the file has it.
     pub(super) fn to_toml(&self, value: &str) -> Value {
         match self.kind {
-            Kind::Integer => value.parse::<i64>().map_or_else(|_| value.into(), Value::from),
+            Kind::Integer | Kind::Tokens => value.parse::<i64>().map_or_else(|_| value.into(), Value::from),
             Kind::Number => value.parse::<f64>().map_or_else(|_| value.into(), Value::from),
             Kind::Text => value.into(),
         }
@@ -245,11 +247,14 @@ impl Key {
 
     fn of_toml(&self, item: &Item) -> Result<String, String> {
         match (self.kind, item.as_value()) {
-            (Kind::Text, Some(Value::String(text))) => Ok(text.value().clone()),
-            (Kind::Integer | Kind::Number, Some(Value::Integer(n))) => Ok(n.value().to_string()),
+            (Kind::Text | Kind::Tokens, Some(Value::String(text))) => Ok(text.value().clone()),
+            (Kind::Integer | Kind::Tokens | Kind::Number, Some(Value::Integer(n))) => Ok(n.value().to_string()),
             (Kind::Number, Some(Value::Float(n))) => Ok(n.value().to_string()),
             (Kind::Text, _) => Err("must be a string, in quotes".to_owned()),
             (Kind::Integer, _) => Err("must be a whole number".to_owned()),
+            (Kind::Tokens, _) => {
+                Err("must be a whole number, or in quotes one with a unit, such as \"32K\"".to_owned())
+            }
             (Kind::Number, _) => Err("must be a number".to_owned()),
         }
     }
@@ -346,12 +351,28 @@ mod tests {
     fn values_are_those_that_the_flags_take() {
         let command = super::super::command();
         let check = |name: &str, value: &str| Key::find(name).unwrap().check(&command, value);
-        for (name, value) in [("threads", "2"), ("cache_type", "q8_0"), ("temp", "0.5"), ("seed", "7"), ("model", "x")]
-        {
+        for (name, value) in [
+            ("threads", "2"),
+            ("threads", "-1"),
+            ("context", "32K"),
+            ("n_predict", "-1"),
+            ("cache_type", "q8_0"),
+            ("temp", "0.5"),
+            ("seed", "18446744073709551615"),
+            ("model", "x"),
+        ] {
             assert_eq!(check(name, value), Ok(()), "{name}");
         }
-        for (name, value) in [("threads", "0"), ("threads", "x"), ("cache_type", "q9"), ("temp", "-1"), ("top_p", "2")]
-        {
+        for (name, value) in [
+            ("threads", "0"),
+            ("threads", "x"),
+            ("context", "32 K"),
+            ("batch", "-1"),
+            ("seed", "-1"),
+            ("cache_type", "q9"),
+            ("temp", "-1"),
+            ("top_p", "2"),
+        ] {
             assert!(!check(name, value).unwrap_err().contains('\n'), "{name}");
         }
     }

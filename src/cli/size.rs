@@ -1,5 +1,7 @@
 //! Sizes for people: GiB, and exact bytes with separators; and sizes and numbers that people type.
 
+use crate::engine::logical_cores;
+
 /// `233.18 GiB`; smaller ones in MiB, KiB or bytes.
 pub(super) fn binary(bytes: u64) -> String {
     // A terabyte too is said in GiB, the unit of memory sizes.
@@ -62,15 +64,30 @@ pub(super) fn at_least_one<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
         .ok_or_else(|| "it must be a whole number of 1 or more".to_owned())
 }
 
-/// A number of tokens, as vLLM takes them: `4k` is 4000, `4K` is 4096.
-pub(super) fn tokens<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+/// Threads as llama.cpp takes them: -1 is as many as the machine runs at once.
+pub(super) fn threads(text: &str) -> Result<usize, String> {
+    if text == "-1" { Ok(logical_cores()) } else { at_least_one(text) }
+}
+
+/// How many tokens an answer may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bound(pub(super) Option<usize>);
+
+/// A bound of an answer as llama.cpp takes it: -1 is none, and so is -2, which is the end of the context.
+pub(super) fn bound(text: &str) -> Result<Bound, String> {
+    if ["-1", "-2"].contains(&text) { Ok(Bound(None)) } else { at_least_one(text).map(|n| Bound(Some(n))) }
+}
+
+/// Tokens of context, as vLLM takes them: `4k` is 4000, `4K` is 4096. As llama.cpp has it, 0 is what the model was made for.
+pub(super) fn context<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     const UNITS: [(char, u64); 4] = [('k', 1_000), ('K', 1 << 10), ('m', 1_000_000), ('M', 1 << 20)];
     let unit = UNITS.iter().find(|(letter, _)| text.ends_with(*letter));
     let (digits, unit) = unit.map_or((text, 1), |(letter, unit)| (text.strip_suffix(*letter).unwrap_or(text), *unit));
-    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|number| *number > 0);
-    number
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| "it must be a number of tokens such as 32768, 32K, or 32k for 32000".to_owned())
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+        "it must be a number of tokens such as 32768, 32K, or 32k for 32000; 0 is what the model was made for"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -103,14 +120,23 @@ mod tests {
     }
 
     #[test]
-    fn typed_tokens() {
-        for (text, n) in [("1", 1), ("4096", 4096), ("4k", 4000), ("4K", 4096), ("1m", 1_000_000), ("1M", 1 << 20)] {
-            assert_eq!(tokens::<usize>(text), Ok(n));
-        }
-        for wrong in
-            ["", "k", "0", "0K", "-4k", "4kk", "4 k", "1.5k", "4294967296", "4194304K", "99999999999999999999M"]
+    fn typed_contexts() {
+        for (text, n) in
+            [("0", 0), ("1", 1), ("4096", 4096), ("4k", 4000), ("4K", 4096), ("1m", 1_000_000), ("1M", 1 << 20)]
         {
-            assert!(tokens::<u32>(wrong).is_err(), "{wrong}");
+            assert_eq!(context::<usize>(text), Ok(n));
+        }
+        for wrong in ["", "k", "-1", "-4k", "4kk", "4 k", "1.5k", "4294967296", "4194304K", "99999999999999999999M"] {
+            assert!(context::<u32>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_less_than_nothing() {
+        assert_eq!((threads("-1"), threads("3")), (Ok(logical_cores()), Ok(3)));
+        assert_eq!([bound("-1"), bound("-2"), bound("3")], [None, None, Some(3)].map(|n| Ok(Bound(n))));
+        for wrong in ["0", "-3", "", "-1.0", "all"] {
+            assert!(threads(wrong).is_err() && bound(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -72,7 +72,7 @@ impl Hello {
 
     /// Whether it computes what is wanted, as it is wanted.
     fn suits(&self, fingerprint: &Fingerprint, options: &Options) -> bool {
-        let wanted = options.n_ctx.unwrap_or_else(|| self.n_ctx_train.min(Options::DEFAULT_CONTEXT));
+        let wanted = options.context(self.n_ctx_train);
         let has_context = if options.n_ctx.is_some() { self.n_ctx == wanted } else { self.n_ctx >= wanted };
         self.version == VERSION
             && self.fingerprint == *fingerprint.bytes()

@@ -139,6 +139,15 @@ impl Options {
     pub(super) fn asks_for_context(&self) -> bool {
         self.n_ctx.is_some()
     }
+
+    /// Tokens of context with a model that was made for so many.
+    pub(super) fn context(&self, n_ctx_train: usize) -> usize {
+        match self.n_ctx {
+            None => n_ctx_train.min(Self::DEFAULT_CONTEXT),
+            Some(0) => n_ctx_train,
+            Some(n_ctx) => n_ctx,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +160,15 @@ mod tests {
         assert_eq!(largest(10_000, |_| false), None);
         assert_eq!(largest(200, |_| true), None);
         assert_eq!(largest(usize::MAX, |n| n <= 1 << 30), Some(1 << 30));
+    }
+
+    #[test]
+    fn contexts_that_are_asked_for() {
+        let of = |n_ctx: Option<usize>| {
+            let options = Options { n_ctx, ..Options::default() };
+            [options.context(163_840), options.context(4096)]
+        };
+        assert_eq!([of(None), of(Some(0)), of(Some(7))], [[32_768, 4096], [163_840, 4096], [7, 7]]);
     }
 
     #[test]

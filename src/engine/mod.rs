@@ -76,7 +76,7 @@ use worker::{Command, Submission, Worker};
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Tokens of context, of all requests together; by default what the model was made for, and at most
-    /// [`Options::DEFAULT_CONTEXT`].
+    /// [`Options::DEFAULT_CONTEXT`]. 0 is what it was made for, however much that is.
     pub n_ctx: Option<usize>,
     /// Tokens that are computed at once.
     pub n_batch: Option<usize>,
@@ -469,7 +469,7 @@ enum SettleError {
 /// What is not said is found out; a context for which there is no memory is refused.
 fn settle(gguf: &Gguf, options: &Options, isa: Isa) -> Result<graph::Options, SettleError> {
     let config = Config::read(gguf.metadata()).map_err(|error| SettleError::Load(error.into()))?;
-    let n_ctx = options.n_ctx.unwrap_or(config.n_ctx_train.min(Options::DEFAULT_CONTEXT));
+    let n_ctx = options.context(config.n_ctx_train);
     // More threads than the machine runs at once wait for each other at every step.
     let n_threads = options.n_threads.unwrap_or_else(physical_cores).clamp(1, logical_cores());
     let mut graph = graph::Options {

@@ -100,9 +100,19 @@ impl Fields {
         names.iter().copied().find(|name| self.value(name).is_some())
     }
 
-    /// What the first of several names has that is there.
+    /// The same where others of them that are there have the same.
+    pub(super) fn agreed_name_of<'a>(&self, names: &[&'a str]) -> Result<Option<&'a str>, Fault> {
+        let Some(first) = self.name_of(names) else { return Ok(None) };
+        let differs = |name: &&str| self.value(name).is_some_and(|value| !are_same(value, self.value(first)));
+        match names.iter().copied().find(differs) {
+            Some(other) => Err(self.fault(other, format!("'{}' says something else", self.path(first)))),
+            None => Ok(Some(first)),
+        }
+    }
+
+    /// What several names have, of which one is enough.
     pub(super) fn any<T: DeserializeOwned>(&self, names: &[&str]) -> Result<Option<T>, Fault> {
-        self.name_of(names).map_or(Ok(None), |name| self.get(name))
+        self.agreed_name_of(names)?.map_or(Ok(None), |name| self.get(name))
     }
 
     pub(super) fn need<T: DeserializeOwned>(&self, name: &str) -> Result<T, Fault> {
@@ -127,6 +137,12 @@ impl Fields {
     pub(super) fn fault(&self, name: &str, fault: impl std::fmt::Display) -> Fault {
         Fault::field(self.path(name), fault)
     }
+}
+
+/// Numbers are the same however they are written.
+fn are_same(value: &Value, other: Option<&Value>) -> bool {
+    let number = value.as_f64();
+    Some(value) == other || number.is_some() && number == other.and_then(Value::as_f64)
 }
 
 pub(super) fn objects(values: Vec<Value>, path: &str) -> Result<Vec<Fields>, Fault> {
@@ -170,6 +186,17 @@ mod tests {
         assert!(fields.get::<u32>("e").is_err());
         assert_eq!(fields.objects("f").unwrap_err().field.as_deref(), Some("f[1]"));
         assert_eq!(inner.need::<u32>("z").unwrap_err().message, "'a.z': it is missing");
+    }
+
+    #[test]
+    fn names_of_the_same_agree() {
+        let fields = fields(r#"{"a": 1, "b": 1.0, "c": 2, "d": null, "e": "1"}"#);
+        assert_eq!(fields.any::<f64>(&["z", "d", "b", "a"]).unwrap(), Some(1.0));
+        assert_eq!(fields.any::<f64>(&["d", "z"]).unwrap(), None);
+        for other in ["c", "e"] {
+            let fault = fields.any::<f64>(&["a", "b", other]).unwrap_err();
+            assert_eq!(fault.message, format!("'{other}': 'a' says something else"));
+        }
     }
 
     #[test]

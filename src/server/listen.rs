@@ -3,6 +3,8 @@
 //! HTTP/1.1 only. A connection that sends nothing, or reads nothing, is closed after a while.
 
 use super::app::App;
+use super::fault::{Fault, Kind};
+use super::unread::{self, Telling};
 use super::{Options, ServeError};
 use axum::Router;
 use hyper::server::conn::http1;
@@ -25,10 +27,6 @@ const MAX_HEADER_BYTES: usize = 32 << 10;
 const MAX_HEADERS: usize = 100;
 /// Descriptors that are not for connections.
 const SPARE_FILES: u64 = 64;
-
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-const SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// A server that accepts connections.
 pub struct Listening {
@@ -121,20 +119,20 @@ async fn accept(
             continue;
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            refuse(stream);
+            refuse(stream, &app);
             continue;
         };
         let _ = stream.set_nodelay(true);
         let (tls, router, app, stop) = (tls.clone(), router.clone(), app.clone(), app.stopping());
-        let timeout = app.options.timeout;
         connections.spawn(async move {
             let _place = place;
             app.metrics.connections.add(1);
             match tls {
-                None => serve(stream, router, stop, timeout).await,
+                None => serve(stream, router, stop, &app).await,
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(timeout, tls.accept(stream)).await {
-                        serve(stream, router, stop, timeout).await;
+                    let accepted = tokio::time::timeout(app.options.timeout, tls.accept(stream)).await;
+                    if let Ok(Ok(stream)) = accepted {
+                        serve(stream, router, stop, &app).await;
                     }
                 }
             }
@@ -144,10 +142,11 @@ async fn accept(
 }
 
 /// There are too many.
-fn refuse(mut stream: tokio::net::TcpStream) {
+fn refuse(mut stream: tokio::net::TcpStream, app: &App) {
+    let full = unread::response(app, &Fault::unavailable("there are too many connections: try again in a moment"));
     tokio::spawn(async move {
         // If it is heard, good.
-        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(FULL)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&full)).await;
     });
 }
 
@@ -155,8 +154,9 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     router: Router,
     mut stop: watch::Receiver<bool>,
-    timeout: Duration,
+    app: &Arc<App>,
 ) {
+    let timeout = app.options.timeout;
     let mut stream = TimeoutStream::new(stream);
     // That a client does not take what is written to it.
     stream.set_write_timeout(Some(timeout));
@@ -164,7 +164,8 @@ async fn serve(
     // From the first byte of a request to the end of its headers; and for a connection between two requests.
     builder.timer(TokioTimer::new()).header_read_timeout(timeout);
     builder.max_header_size(MAX_HEADER_BYTES).max_headers(MAX_HEADERS);
-    let mut connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+    let stream = Telling::new(Box::pin(stream), app.clone());
+    let mut connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         _ = stop.wait_for(|stop| *stop) => None,
@@ -181,7 +182,8 @@ async fn serve(
         let parts = connection.into_parts();
         if !parts.read_buf.is_empty() {
             let mut stream = parts.io.into_inner();
-            let _ = stream.write_all(SLOW).await;
+            let slow = unread::response(app, &Fault::new(Kind::Timeout, "the headers did not come in time"));
+            let _ = stream.write_all(&slow).await;
             let _ = stream.shutdown().await;
         }
     }

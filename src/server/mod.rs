@@ -7,7 +7,8 @@
 //! - `sampling`, `form`, `tools`: fields that several protocols share; `unsupported`: those that nothing is done about.
 //! - `fields`: JSON that clients sent, `words`: what is said of it; `fault`: what is answered when something is wrong;
 //!   `stream`: answers as they come.
-//! - `listen`: connections, and what bounds them; `tls`; `door`: who may come in.
+//! - `listen`: connections, and what bounds them; `unread`: what is said to those that send no request; `tls`; `door`: who
+//!   may come in.
 //!
 //! This room knows no tensor and no terminal.
 
@@ -33,6 +34,7 @@ mod stream;
 mod tls;
 mod tokens;
 mod tools;
+mod unread;
 mod unsupported;
 mod words;
 

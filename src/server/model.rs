@@ -65,7 +65,7 @@ impl Model {
 
     /// Whether a request is for this model; one that names none is.
     pub(super) fn check_name(&self, fields: &Fields) -> Result<(), Fault> {
-        let name: Option<String> = fields.any(&["model", "name"])?;
+        let name: Option<String> = fields.name_of(&["model", "name"]).map_or(Ok(None), |name| fields.get(name))?;
         name.filter(|name| !name.is_empty()).map_or(Ok(()), |name| self.check_called(&name))
     }
 

@@ -133,12 +133,15 @@ pub(super) async fn generate(State(app): State<Arc<App>>, fields: Fields) -> Res
             fields.fault("context", "neither a 'raw' prompt nor one with a 'suffix' is a part of a conversation")
         );
     }
+    let system: Option<String> = fields.get("system")?.filter(|system: &String| !system.is_empty());
+    if is_raw && system.is_some() {
+        return Err(fields.fault("system", "a 'raw' prompt is sent as it is: write it there, or leave 'raw' out"));
+    }
     let asked = if !suffix.is_empty() {
         Asked::Between { prefix: prompt, suffix }
     } else if is_raw {
         Asked::Text(prompt)
     } else {
-        let system: Option<String> = fields.get("system")?;
         let messages = system.map(Message::System).into_iter().chain([Message::User(prompt)]).collect();
         let options = Options { thinking: thinking(&fields, &model)?, ..Options::default() };
         let conversation = Conversation::new(messages);

@@ -75,7 +75,7 @@ pub(super) fn sampling(fields: &Fields, model: &Model, meant: Temperature) -> Re
 }
 
 fn number(fields: &Fields, parameter: &'static str) -> Result<Option<f32>, Fault> {
-    let Some(name) = fields.name_of(&names(parameter)) else { return Ok(None) };
+    let Some(name) = fields.agreed_name_of(&names(parameter))? else { return Ok(None) };
     let number = fields.need::<f64>(name)? as f32;
     match number.is_finite() {
         true => Ok(Some(number)),

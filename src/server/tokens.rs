@@ -20,10 +20,14 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, fields: Fields) -> Res
     model.check_name(&fields)?;
     let work = move || {
         let tokenizer = model.engine.tokenizer();
+        let text: Option<String> = fields.any(&["content", "prompt"])?;
         let ids = match fields.value("messages") {
+            Some(_) if text.is_some() => {
+                let name = fields.name_of(&["content", "prompt"]).unwrap_or_default();
+                return Err(fields.fault("messages", format!("there is the text of '{name}' already")));
+            }
             Some(_) => model.encode(&framed(&model, &fields)?, "which its chat format needs")?,
             None => {
-                let text: Option<String> = fields.any(&["content", "prompt"])?;
                 let missing = "it is missing, and so are 'prompt' and 'messages'";
                 let text = text.ok_or_else(|| fields.fault("content", missing))?;
                 let is_vllms = fields.value("content").is_none();

@@ -31,7 +31,7 @@ use super::loading::in_words;
 use super::model::{AttachOption, ModelOptions};
 use super::output::message;
 use super::sampling::SamplingOptions;
-use super::size::at_least_one;
+use super::size::{Bound, bound};
 use crate::chat::{Family, Message};
 use crate::engine::{self, Engine};
 use crate::exit::{BadInput, Interrupted, Unwritable};
@@ -87,9 +87,9 @@ pub(super) struct Args {
     /// How a model's reasoning is shown
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     reasoning: Reasoning,
-    /// Tokens of an answer at most
-    #[arg(short, long, value_name = "N", value_parser = at_least_one::<usize>)]
-    n_predict: Option<usize>,
+    /// Tokens of an answer at most; -1 is as many as the context holds, as without it
+    #[arg(short, long, value_name = "N", value_parser = bound, allow_negative_numbers = true)]
+    n_predict: Option<Bound>,
     #[command(flatten)]
     sampling: SamplingOptions,
     #[command(flatten)]
@@ -185,7 +185,7 @@ impl Chat {
                 sampling: Default::default(),
                 reasoning: args.reasoning,
                 stats: args.options.is_verbose(),
-                max_tokens: args.n_predict,
+                max_tokens: args.n_predict.and_then(|bound| bound.0),
                 thinking: None,
                 changed: Vec::new(),
             },

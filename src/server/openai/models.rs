@@ -4,6 +4,7 @@ use crate::server::app::App;
 use crate::server::fault::Fault;
 use crate::server::model::Model;
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -33,8 +34,12 @@ pub(in crate::server) async fn list(State(app): State<Arc<App>>) -> Result<Json<
     Ok(Json(json!({ "object": "list", "data": data })))
 }
 
-pub(in crate::server) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
+pub(in crate::server) async fn one(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Fault> {
     let model = app.model()?;
+    let Path(id) = id.map_err(|_| Fault::invalid("the name of the model is not UTF-8"))?;
     model.check_called(&id)?;
     Ok(Json(object(&model, &id)))
 }
