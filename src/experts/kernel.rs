@@ -70,9 +70,11 @@ pub enum Isa {
     Scalar,
     /// 256-bit vectors: Intel since Haswell, AMD since Zen.
     Avx2,
-    /// 512-bit vectors with VNNI and VBMI: Intel since Ice Lake, AMD since Zen 4.
+    /// 512-bit vectors with VNNI and VBMI, and many tokens in BF16: Intel since Sapphire Rapids, AMD since Zen 4.
+    Bf16,
+    /// 512-bit vectors with VNNI and VBMI, and many tokens as whole numbers: Intel since Ice Lake, AMD since Zen 4.
     Avx512,
-    /// The same, and AMX tiles with BF16 for many tokens: Intel since Sapphire Rapids.
+    /// 512-bit vectors, and AMX tiles with BF16 for many tokens: Intel since Sapphire Rapids.
     Amx,
 }
 
@@ -89,13 +91,14 @@ fn names(all: &[Isa]) -> String {
 }
 
 impl Isa {
-    pub const ALL: [Isa; 5] = [Isa::Ggml, Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx];
+    pub const ALL: [Isa; 6] = [Isa::Ggml, Isa::Scalar, Isa::Avx2, Isa::Bf16, Isa::Avx512, Isa::Amx];
 
     pub fn name(self) -> &'static str {
         match self {
             Isa::Ggml => "ggml",
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::Bf16 => "bf16",
             Isa::Avx512 => "avx512",
             Isa::Amx => "amx",
         }
@@ -106,6 +109,7 @@ impl Isa {
         match self {
             Isa::Ggml | Isa::Scalar => true,
             Isa::Avx2 => avx2::is_supported(),
+            Isa::Bf16 => avx512::is_supported() && gemm::has_vectors(),
             Isa::Avx512 => avx512::is_supported(),
             Isa::Amx => avx512::is_supported() && gemm::has_amx(),
         }
@@ -139,7 +143,7 @@ impl Isa {
             Isa::Ggml => None,
             Isa::Scalar => scalar::kernel(ty),
             Isa::Avx2 => avx2::kernel(ty),
-            Isa::Avx512 | Isa::Amx => avx512::kernel(ty),
+            Isa::Bf16 | Isa::Avx512 | Isa::Amx => avx512::kernel(ty),
         }
     }
 
@@ -154,6 +158,7 @@ impl Isa {
             Isa::Avx512 if ty == TensorType::BF16 => {
                 self.many_floats().map_or(Many::Ggml, |by| panels(by.engine, avx512::unpack(ty)))
             }
+            Isa::Bf16 => panels(Engine::Vectors, avx512::unpack(ty)),
             Isa::Avx512 => panels(Engine::Bytes, avx512::unpack_bytes(ty)),
             Isa::Amx => panels(Engine::Amx, avx512::unpack(ty)),
         }
@@ -163,7 +168,7 @@ impl Isa {
     pub(super) fn many_floats(self) -> Option<ByPanels> {
         let engine = match self {
             Isa::Ggml | Isa::Scalar | Isa::Avx2 => None,
-            Isa::Avx512 => gemm::has_vectors().then_some(Engine::Vectors),
+            Isa::Bf16 | Isa::Avx512 => gemm::has_vectors().then_some(Engine::Vectors),
             Isa::Amx => Some(Engine::Amx),
         };
         engine.map(|engine| ByPanels { engine, unpack: avx512::unpack_floats })
@@ -173,6 +178,7 @@ impl Isa {
     pub(super) fn engine(self) -> Option<Engine> {
         match self {
             Isa::Ggml | Isa::Scalar | Isa::Avx2 => None,
+            Isa::Bf16 => Some(Engine::Vectors),
             Isa::Avx512 => Some(Engine::Bytes),
             Isa::Amx => Some(Engine::Amx),
         }

@@ -291,3 +291,44 @@ pub(super) const fn run_lanes(order: Order) -> [i32; SUBS] {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experts::avx512::{is_supported, unpack};
+    use crate::experts::block::GROUP;
+    use crate::experts::gemm::has_vectors;
+    use crate::experts::kernel::TYPES;
+    use crate::experts::testing::random_rows;
+    use crate::ggml::dequantize;
+
+    /// AMX takes them as vectors do, but few machines have it.
+    #[test]
+    fn panels_are_what_ggml_decodes_to_eight_bits() {
+        if !is_supported() || !has_vectors() {
+            return;
+        }
+        for (seed, ty) in TYPES.into_iter().enumerate() {
+            let (n_groups, group) = (2, group_bytes(ty));
+            let rows = random_rows(ty, PANEL_ROWS * n_groups, seed as u64);
+            let mut values = vec![0.0; PANEL_ROWS * n_groups * GROUP];
+            dequantize(ty, &rows, &mut values).unwrap();
+            let unpack = unpack(ty).unwrap();
+            for g in 0..n_groups {
+                let mut panel = vec![0u16; GROUP_TILES * TILE];
+                let from = rows[g * group..].as_ptr();
+                // SAFETY: a group of each of sixteen rows; eight tiles; what is asked for is checked above.
+                unsafe { unpack(from, n_groups * group, from, panel.as_mut_ptr()) };
+                for (at, word) in panel.iter().enumerate() {
+                    let (tile, row, nth) = (at / TILE, at % TILE / TILE_K, at % TILE_K);
+                    let expected = values[(row * n_groups + g) * GROUP + tile * TILE_K + nth];
+                    let found = f32::from_bits(u32::from(*word) << 16);
+                    // Half a step, and what scales, mins and their sums are rounded by before.
+                    let most = values[(row * n_groups + g) * GROUP..][..GROUP].iter().fold(0f32, |m, x| m.max(x.abs()));
+                    let bound = expected.abs() / 256.0 + most * 1e-5;
+                    assert!((found - expected).abs() <= bound, "{ty} row {row}, {tile}/{nth}: {found}, not {expected}");
+                }
+            }
+        }
+    }
+}
