@@ -4,17 +4,17 @@
 mod support;
 
 use cachalot::experts::{Costs, Shares};
-use cachalot::ggml::Gpu;
+use cachalot::ggml::{Gpu, Quantizer};
 use cachalot::gguf::{Gguf, Split, TensorType};
 use cachalot::graph::{CacheType, Devices, Forward, Options, Seq, Sharing, Streams, Token};
 use cachalot::placement::{Device, LayerPlace, Placement};
-use half::f16;
 use std::path::Path;
 use std::sync::Arc;
 use support::models::{Dims, tensors, writer};
 use support::parity::{distance, row};
 
-/// DeepSeek's sizes of heads, for which GPUs have flash attention, and little else.
+/// DeepSeek's sizes of heads, for which GPUs have flash attention, experts of a type that has kernels of ours, and little
+/// else.
 const HEADS: Dims = Dims {
     name: "heads",
     layers: 3,
@@ -32,7 +32,7 @@ const HEADS: Dims = Dims {
     experts_used: 2,
     tokens: 320,
     merges: 2,
-    ty: |_| TensorType::F16,
+    ty: |name| if name.contains("_exps") { TensorType::Q4_K } else { TensorType::F16 },
 };
 
 /// From −1 to 1, the same at each run.
@@ -58,10 +58,9 @@ fn write(path: &Path) {
             false => scale * noise.next(),
         };
         let n = dims.iter().product::<u64>();
-        let data: Vec<u8> = match ty {
-            TensorType::F16 => (0..n).flat_map(|_| f16::from_f32(value()).to_le_bytes()).collect(),
-            _ => (0..n).flat_map(|_| value().to_le_bytes()).collect(),
-        };
+        let values: Vec<f32> = (0..n).map(|_| value()).collect();
+        let mut data = vec![0; (n / ty.block_len() * ty.block_bytes()) as usize];
+        Quantizer::new(ty).unwrap().rows(&values, dims[0] as usize, None, &mut data).unwrap();
         out.write(&name, &data).unwrap();
     }
     out.finish().unwrap();
@@ -97,15 +96,25 @@ fn logits_are_the_same_wherever_tensors_lie() {
         let options = |devices| Options { n_batch: 256, cache_type, devices, ..Options::new(512, 2) };
         let expected = logits(&gguf, options(Devices::default()), &ids);
         let costs = Costs::new(2.0, 1.0, 0.05, 0.0);
-        let balanced = Sharing { shares: vec![Some(Shares::Balanced(costs))], n_slots: 5, measured: false };
-        let sharing = [None, Some(Sharing::fixed(1)), Some(balanced)];
+        let balanced =
+            Sharing { shares: vec![Some(Shares::Balanced(costs))], n_slots: 5, ahead: false, measured: false };
+        let ahead = Sharing { n_slots: 8, ahead: true, ..balanced.clone() };
+        let sharing = [None, Some(Sharing::fixed(1)), Some(balanced), Some(ahead)];
         let in_ram = sharing.iter().map(|sharing| (0, Some(32), sharing.clone()));
-        for (experts, from, sharing) in [(8, None, None), (0, None, None)].into_iter().chain(in_ram) {
-            let layer = LayerPlace { fixed: Device::Gpu(0), experts: vec![experts] };
-            let placement = Placement { head: Device::Gpu(0), layers: vec![layer; HEADS.layers as usize] };
+        let cases = [(8, None, None), (0, None, None)].into_iter().chain(in_ram);
+        // All layers on one, and one after the other on the next.
+        let spread = (1..=gpus.len().min(2)).flat_map(|n| cases.clone().map(move |case| (n, case)));
+        for (n_gpus, (experts, from, sharing)) in spread {
+            let layer = |number: usize| {
+                let mut of_gpus = vec![0; gpus.len()];
+                of_gpus[number % n_gpus] = experts;
+                LayerPlace { fixed: Device::Gpu(number % n_gpus), experts: of_gpus }
+            };
+            let layers = (0..HEADS.layers as usize).map(layer).collect();
+            let placement = Placement { head: Device::Gpu(0), layers };
             let streams = Streams { pinned: from, pageable: from };
             let devices = Devices::new(gpus.clone(), placement, streams, true);
-            let what = format!("{cache_type:?}, {experts} experts, sent {from:?}, {sharing:?}");
+            let what = format!("{n_gpus} GPUs, {cache_type:?}, {experts} experts, sent {from:?}, {sharing:?}");
             let found = logits(&gguf, Options { sharing, ..options(devices) }, &ids);
             let n_vocab = HEADS.tokens;
             let apart = |n| distance(row(&found, n_vocab, n), row(&expected, n_vocab, n));
@@ -118,9 +127,9 @@ fn logits_are_the_same_wherever_tensors_lie() {
                 at(95),
                 at(100)
             );
-            // GPUs sum F16 products in F16, and a choice among experts that is close tips with the last digits: that of one
-            // token in five, in a model of random numbers.
-            assert!(at(50) < 2e-2, "{what}");
+            // GPUs sum F16 products in F16, both round activations, and a choice among experts that is close tips with the
+            // last digits: that of one token in five, in a model of random numbers.
+            assert!(at(50) < 0.1, "{what}");
         }
     }
 }

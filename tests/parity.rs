@@ -296,7 +296,7 @@ fn experts_apart_from_the_graph() {
     unpack_mixes(folder.path());
     // Three experts of a token, of which the CPU takes as long for two as the bus for one.
     let costs = Costs::new(2.0, 1.0, 0.25, 0.0);
-    let balanced = Sharing { shares: vec![Some(Shares::Balanced(costs))], n_slots: 5, measured: false };
+    let balanced = Sharing { shares: vec![Some(Shares::Balanced(costs))], n_slots: 5, ahead: false, measured: false };
     for mix in ["iq1_s", "q2_k_xl"] {
         let gguf = Arc::new(Gguf::open(&folder.path().join(format!("{mix}.gguf"))).unwrap());
         for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Ggml) {
@@ -313,7 +313,9 @@ fn experts_apart_from_the_graph() {
             let (within, n_within) = logits(None, 1);
             let (beside, n_beside) = logits(Some(Sharing::fixed(0)), 3);
             assert_eq!((within == beside, n_within), (true, n_beside), "{mix} {isa}");
-            for sharing in [Sharing::fixed(2), Sharing::fixed(99), balanced.clone()] {
+            let ahead = |shares| Sharing { shares: vec![Some(shares)], n_slots: 99, ahead: true, measured: false };
+            let aheads = [Shares::Fixed(1), Shares::Fixed(99), Shares::Balanced(costs)].map(ahead);
+            for sharing in [Sharing::fixed(2), Sharing::fixed(99), balanced.clone()].into_iter().chain(aheads) {
                 let (sent, n_sent) = logits(Some(sharing.clone()), 3);
                 assert!(n_sent.1 < n_within.1, "{mix} {isa}: {n_sent:?}, {n_within:?}");
                 let apart: Vec<f64> = sent.iter().zip(&within).map(|(sent, within)| distance(sent, within)).collect();

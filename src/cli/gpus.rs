@@ -8,6 +8,7 @@ use crate::machine::system::System;
 use crate::machine::{Figures, NoGpus, Use, usable};
 use crate::model::{Outline, Role};
 use crate::placement::{Device, ExpertCosts, Pin, Pinned, expert_costs, place, streams_from};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Once;
 
@@ -79,6 +80,9 @@ const PAGEABLE: f64 = 0.13;
 /// The part of a GPU's memory, one of so many, that slots for a matrix of experts take at most.
 const SLOTS: u64 = 24;
 
+/// The part of a GPU's memory, one of so many, that slots for two layers take at most.
+const AHEAD: u64 = 4;
+
 /// By layer, as the forward pass takes them.
 fn shares(costs: &[Option<ExpertCosts>]) -> Vec<Option<Shares>> {
     let balanced = |costs: &ExpertCosts| {
@@ -92,6 +96,14 @@ fn shares(costs: &[Option<ExpertCosts>]) -> Vec<Option<Shares>> {
 fn largest_routed(outline: &Outline) -> u64 {
     let routed = outline.tensors.iter().filter(|info| Role::of(&info.name).class.is_routed());
     routed.map(|info| outline.bytes(info)).max().unwrap_or(0)
+}
+
+/// Bytes of slots for all experts of a layer, whichever layer it is.
+fn slot_bytes(outline: &Outline) -> u64 {
+    let routed = outline.tensors.iter().filter(|info| Role::of(&info.name).class.is_routed());
+    let by_kind: BTreeMap<_, _> =
+        routed.map(|info| ((Role::of(&info.name).class, info.ty.id()), outline.bytes(info))).collect();
+    by_kind.values().sum()
 }
 
 /// More budgets than GPUs.
@@ -139,17 +151,24 @@ impl GpuOptions {
         let pins = self.pins(outline.config.n_layer);
         let mut there_is = machine.for_placement();
         let mut placement = place(&demand, &there_is, &pins);
-        let mut n_slots = 0;
+        let (mut n_slots, mut ahead) = (0, false);
         let send = self.send.unwrap_or(Send::Auto);
         if !placement.as_ref().is_ok_and(|placement| placement.is_without_ram(&demand)) {
             // Experts that are sent from RAM need room there: two matrices of all of a layer's where the graph sends them,
-            // and slots for as many as it has where they are shared.
+            // and slots for as many as it has where they are shared, twice where the next layer's go ahead.
             let largest = largest_routed(outline);
             let smallest = machine.gpus.iter().map(|gpu| gpu.vram).min().unwrap_or(0);
             let of_slots = largest.min(smallest / SLOTS);
-            let n_expert = outline.config.experts.as_ref().map_or(0, |experts| experts.n_expert) as u64;
-            n_slots = (n_expert * of_slots).checked_div(largest).unwrap_or(0) as usize;
-            let room = if send == Send::None { 2 * largest } else { 3 * of_slots };
+            let experts = outline.config.experts.as_ref();
+            let (n_expert, n_used) = experts.map_or((0, 0), |experts| (experts.n_expert, experts.n_used));
+            n_slots = (n_expert as u64 * of_slots).checked_div(largest).unwrap_or(0) as usize;
+            let of_one = slot_bytes(outline) / n_expert.max(1) as u64;
+            let of_layer = of_one * (n_slots + n_used) as u64;
+            ahead = send == Send::Auto && n_slots == n_expert && 2 * of_layer <= smallest / AHEAD;
+            let room = match (send, ahead) {
+                (Send::None, _) => 2 * largest,
+                (_, ahead) => of_layer * (1 + u64::from(ahead)),
+            };
             machine.gpus.iter_mut().for_each(|gpu| gpu.vram = gpu.vram.saturating_sub(room));
             there_is = machine.for_placement();
             placement = place(&demand, &there_is, &pins);
@@ -165,7 +184,7 @@ impl GpuOptions {
             Send::Number(n) => Some(Sharing::fixed(n.min(n_slots))),
             Send::Auto => {
                 let shares = shares(&expert_costs(&demand, &there_is, &placement));
-                Some(Sharing { shares, n_slots, measured: true })
+                Some(Sharing { shares, n_slots, ahead, measured: true })
             }
         };
         Ok(Some(Planned { placement, streams, sharing, n_batch }))

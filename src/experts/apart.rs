@@ -8,7 +8,7 @@ use super::scratch::{Buffer, Scratch};
 use super::shares::{Shares, Split};
 use super::trace::Lane;
 use super::{ApartError, Shape};
-use crate::ggml::{Operand, Share, Shared, Staging, StoreId, Word, Work};
+use crate::ggml::{Courier, Operand, Share, Shared, Staging, StoreId, Word, Work};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Threads, and what they need of a graph that goes on.
@@ -60,9 +60,23 @@ pub struct Sent {
     pub matrices: Vec<StoreId>,
     pub n_slots: usize,
     pub shares: Shares,
+    /// Who may have sent some before, and as which load.
+    pub ahead: Option<(Arc<Courier>, usize)>,
 }
 
 impl Sent {
+    /// How many experts, the first, were sent before, if some were; nobody sends any more then.
+    fn there(&self) -> Option<usize> {
+        self.ahead.as_ref().and_then(|(courier, load)| courier.take(*load))
+    }
+
+    /// Sends those that are not there, and has the next layer's follow.
+    fn complete(&self, split: &Split) {
+        let Some((courier, load)) = &self.ahead else { return };
+        split.runs().for_each(|(_, expert, n)| courier.send(*load, expert..expert + n));
+        courier.done(*load);
+    }
+
     /// Sends what is next to each other at once.
     fn send(&self, split: &Split, matrices: &[Operand<'_>]) {
         for (slot, expert, n) in split.runs() {
@@ -108,7 +122,8 @@ impl Work for Begin {
         apart.wait();
         let mut split = apart.split();
         let (shares, n_slots) = self.sent.as_ref().map_or((Shares::Fixed(0), 0), |sent| (sent.shares, sent.n_slots));
-        split.share(all_of(ids), shares, n_slots);
+        let there = self.sent.as_ref().and_then(Sent::there);
+        split.share(all_of(ids), shares, n_slots, there);
         let here = |id| if split.slot(id).is_some() { -1 } else { id };
         let n = (ids.ne[0] * ids.ne[1]) as usize;
         // SAFETY: the threads that read them are done.
@@ -127,7 +142,10 @@ impl Work for Begin {
             trace.note("experts", Lane::Beside(share.thread), || experts.compute(share, &read, out));
         }));
         if let Some(sent) = &self.sent {
-            apart.scratch.trace.note("send experts", Lane::Graph, || sent.send(&split, matrices));
+            apart.scratch.trace.note("send experts", Lane::Graph, || match there {
+                Some(_) => sent.complete(&split),
+                None => sent.send(&split, matrices),
+            });
         }
     }
 

@@ -71,8 +71,10 @@ pub(super) struct Split {
     needed: Vec<u32>,
     /// Of each expert the slot that it is sent to.
     slots: Vec<Option<u32>>,
-    /// Experts in the order of their slots, ascending.
+    /// Experts that are to be sent, ascending: in the order of their slots.
     sent: Vec<u32>,
+    /// Whether the slots are the experts' own numbers.
+    is_whole: bool,
 }
 
 impl Split {
@@ -92,8 +94,14 @@ impl Split {
     }
 
     /// Shares out the experts that `ids` name. At least one stays, so that there is something to wait for, and no more
-    /// are sent than there are slots.
-    pub(super) fn share(&mut self, ids: impl Iterator<Item = i32>, shares: Shares, n_slots: usize) {
+    /// are sent than there are slots. With `there` all experts have slots, and so many of them, the first, are sent.
+    pub(super) fn share(
+        &mut self,
+        ids: impl Iterator<Item = i32>,
+        shares: Shares,
+        n_slots: usize,
+        there: Option<usize>,
+    ) {
         self.tokens.fill(0);
         self.slots.fill(None);
         for id in ids {
@@ -101,18 +109,23 @@ impl Split {
                 *n += 1;
             }
         }
-        let Split { tokens, needed, slots, sent } = self;
+        let Split { tokens, needed, slots, sent, is_whole } = self;
+        *is_whole = there.is_some();
         needed.clear();
         needed.extend((0..).zip(&*tokens).filter(|(_, n)| **n > 0).map(|(id, _)| id));
         let of = |id: &u32| tokens[*id as usize];
-        needed.sort_by_key(|id| std::cmp::Reverse(of(id)));
-        let n_sent = shares.n_sent(needed.iter().map(of)).min(n_slots).min(needed.len().saturating_sub(1));
+        let is_there = |id: &u32| there.is_some_and(|there| (*id as usize) < there);
+        needed.sort_by_key(|id| (!is_there(id), std::cmp::Reverse(of(id))));
+        let (have, lack) = needed.split_at(needed.partition_point(is_there));
+        let n_lacking = shares.n_sent(lack.iter().map(of)).min(n_slots);
+        let n_sent = (have.len() + n_lacking).min(needed.len().saturating_sub(1));
         sent.clear();
         sent.extend(&needed[..n_sent]);
         sent.sort_unstable();
         for (slot, id) in (0..).zip(&*sent) {
-            slots[*id as usize] = Some(slot);
+            slots[*id as usize] = Some(if *is_whole { *id } else { slot });
         }
+        sent.retain(|id| !is_there(id));
     }
 
     /// The slot of an expert that is sent.
@@ -120,13 +133,13 @@ impl Split {
         usize::try_from(id).ok().and_then(|id| self.slots.get(id).copied().flatten())
     }
 
-    /// Experts that follow each other in memory and in slots: (first slot, first expert, how many).
+    /// What is to be sent, where it follows each other in memory and in slots: (first slot, first expert, how many).
     pub(super) fn runs(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         let mut slot = 0;
         self.sent.chunk_by(|a, b| a + 1 == *b).map(move |run| {
-            let first = slot;
+            let (first, expert) = (slot, run[0] as usize);
             slot += run.len();
-            (first, run[0] as usize, run.len())
+            (if self.is_whole { expert } else { first }, expert, run.len())
         })
     }
 }
@@ -138,9 +151,22 @@ mod tests {
     fn split(ids: &[i32], shares: Shares, n_slots: usize) -> Split {
         let mut split = Split::new(16).unwrap();
         // What was there before does not matter.
-        split.share([1, 1, 2, 14].into_iter(), Shares::Fixed(3), 16);
-        split.share(ids.iter().copied(), shares, n_slots);
+        split.share([1, 1, 2, 14].into_iter(), Shares::Fixed(3), 16, Some(2));
+        split.share(ids.iter().copied(), shares, n_slots, None);
         split
+    }
+
+    #[test]
+    fn what_is_there_need_not_be_sent() {
+        let mut split = Split::new(16).unwrap();
+        let ids = [5, 5, 5, 4, 4, 9, 9, 3, 12];
+        split.share(ids.into_iter(), Shares::Fixed(1), 16, Some(5));
+        assert_eq!(split.runs().collect::<Vec<_>>(), [(5, 5, 1)], "of three that are not there");
+        assert_eq!([3, 4, 5, 9, 12].map(|id| split.slot(id)), [Some(3), Some(4), Some(5), None, None]);
+        // Of two of one token each the last stays.
+        split.share(ids.into_iter(), Shares::Fixed(9), 16, Some(16));
+        assert_eq!(split.runs().count(), 0);
+        assert_eq!([3, 4, 5, 9, 12].map(|id| split.slot(id)), [Some(3), Some(4), Some(5), Some(9), None]);
     }
 
     #[test]

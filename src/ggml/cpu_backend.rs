@@ -1,5 +1,6 @@
 //! The CPU: its threads, the memory of intermediate results, and the graph that it computes, alone or with GPUs.
 
+use super::courier::{Courier, Load};
 use super::gpu::Gpu;
 use super::graph::{Graph, Input, Output};
 use super::memory::Memory;
@@ -7,6 +8,7 @@ use super::scheduler::Scheduler;
 use super::staging::Staging;
 use super::store::{Access, Store, StoreError, StoreId};
 use super::tensor::{OutOfMemory, Tensor};
+use super::upload::Device;
 use crate::gguf::TensorType;
 use ggml_sys::{ggml_backend, ggml_gallocr, ggml_threadpool};
 use std::ffi::c_void;
@@ -155,8 +157,22 @@ impl Cpu {
 
     /// Memory on a GPU, or in RAM, that nodes of graphs write to and read from.
     pub fn staging(&self, store: Arc<Store>, gpu: Option<&Gpu>) -> Staging {
-        let device = self.scheduler.as_ref().zip(gpu).and_then(|(scheduler, gpu)| scheduler.device(gpu));
-        Staging::new(store, device.cloned())
+        Staging::new(store, self.device(gpu))
+    }
+
+    /// What sends weights ahead to the same memory.
+    pub fn courier(
+        &self,
+        weights: Arc<Store>,
+        memory: Arc<Store>,
+        loads: Vec<Load>,
+        gpu: Option<&Gpu>,
+    ) -> Result<Courier, OutOfMemory> {
+        Courier::new(weights, memory, loads, gpu.zip(self.device(gpu)))
+    }
+
+    fn device(&self, gpu: Option<&Gpu>) -> Option<Arc<Device>> {
+        self.scheduler.as_ref().zip(gpu).and_then(|(scheduler, gpu)| scheduler.device(gpu)).cloned()
     }
 
     /// Once this flag is set, a computation ends with [`ComputeError::Stopped`] after the node it is at.

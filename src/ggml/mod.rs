@@ -7,6 +7,7 @@
 
 mod abort;
 mod checks;
+mod courier;
 mod cpu;
 mod cpu_backend;
 mod custom;
@@ -29,6 +30,7 @@ mod upload;
 pub(crate) use abort::fail_an_assertion;
 pub use abort::install as install_abort_handler;
 pub use checks::computes;
+pub use courier::{Courier, Load};
 pub use cpu::{MissingFeatures, check as check_cpu, unused as unused_features};
 pub use cpu_backend::{ComputeError, Cpu, Element};
 pub use custom::{Operand, Share, Shared, Word, Work};

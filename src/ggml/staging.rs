@@ -55,8 +55,7 @@ impl Staging {
 
     fn wait(&self) {
         if let Some(device) = &self.device {
-            // SAFETY: the backend is alive.
-            unsafe { ggml_sys::ggml_backend_synchronize(device.as_ptr()) };
+            device.wait();
         }
     }
 }

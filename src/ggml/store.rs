@@ -63,6 +63,13 @@ struct Stored {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreId(usize);
 
+#[cfg(test)]
+impl StoreId {
+    pub(super) fn nth(n: usize) -> StoreId {
+        StoreId(n)
+    }
+}
+
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum StoreError {
     #[error(transparent)]

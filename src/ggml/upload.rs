@@ -56,14 +56,13 @@ impl Upload {
                     offset,
                     len,
                 );
-                ggml_sys::ggml_backend_event_record(piece.event.0.as_ptr(), self.backend.0.as_ptr());
             }
+            piece.event.record(&self.backend);
             self.next = (self.next + 1) % self.pieces.len();
             progress(bytes.len() as u64);
         }
         // Others compute with it on other streams.
-        // SAFETY: the backend is alive.
-        unsafe { ggml_sys::ggml_backend_synchronize(self.backend.0.as_ptr()) };
+        self.backend.wait();
     }
 }
 
@@ -133,6 +132,12 @@ impl Device {
     pub(super) fn as_ptr(&self) -> *mut ggml_backend {
         self.0.as_ptr()
     }
+
+    /// Waits until everything that was asked of it is done.
+    pub(super) fn wait(&self) {
+        // SAFETY: alive.
+        unsafe { ggml_sys::ggml_backend_synchronize(self.0.as_ptr()) }
+    }
 }
 
 impl Drop for Device {
@@ -142,17 +147,35 @@ impl Drop for Device {
     }
 }
 
-struct Event(NonNull<ggml_backend_event>);
+/// A moment on the way of a device.
+pub(super) struct Event(NonNull<ggml_backend_event>);
+
+// SAFETY: of no thread.
+unsafe impl Send for Event {}
+// SAFETY: the driver allows for several threads.
+unsafe impl Sync for Event {}
 
 impl Event {
-    fn new(gpu: &Gpu) -> Result<Event, OutOfMemory> {
+    pub(super) fn new(gpu: &Gpu) -> Result<Event, OutOfMemory> {
         // SAFETY: the device is static.
         let event = unsafe { ggml_sys::ggml_backend_event_new(gpu.as_ptr()) };
         NonNull::new(event).map(Event).ok_or(OutOfMemory { bytes: 1 << 10 })
     }
 
+    /// What was asked of the device until now.
+    pub(super) fn record(&self, device: &Device) {
+        // SAFETY: both are alive, and of the same GPU.
+        unsafe { ggml_sys::ggml_backend_event_record(self.0.as_ptr(), device.as_ptr()) }
+    }
+
+    /// Has what is asked of the device from now on come after the moment.
+    pub(super) fn wait_on(&self, device: &Device) {
+        // SAFETY: as above.
+        unsafe { ggml_sys::ggml_backend_event_wait(device.as_ptr(), self.0.as_ptr()) }
+    }
+
     /// Returns at once where nothing was recorded.
-    fn wait(&self) {
+    pub(super) fn wait(&self) {
         // SAFETY: alive.
         unsafe { ggml_sys::ggml_backend_event_synchronize(self.0.as_ptr()) }
     }

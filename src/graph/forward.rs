@@ -487,7 +487,14 @@ impl Forward {
         if self.stop.load(Ordering::Relaxed) {
             return Err(StepError::Stopped);
         }
-        self.cpu.run().inspect_err(|_| self.room.settle())?;
+        // Where inputs are kept, no experts are shared.
+        if let Some(sending) = self.sending.as_ref().filter(|_| keep != Keep::Inputs) {
+            sending.begin(tokens.len(), n_outputs);
+        }
+        self.cpu.run().inspect_err(|_| {
+            self.room.settle();
+            self.sending.iter().for_each(Sending::cancel);
+        })?;
         if let Some(output) = ports.logits {
             let start = logits.len();
             self.cpu.read(output, logits)?;

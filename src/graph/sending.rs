@@ -5,11 +5,14 @@ use super::devices::Devices;
 use super::forward::{Forward, LoadError, Options};
 use super::step;
 use crate::experts::{Sent, Shares};
-use crate::ggml::{Cpu, Gpu, Staging, Store, StoreError, StoreId};
+use crate::ggml::{Courier, Cpu, Gpu, Load, Staging, Store, StoreError, StoreId};
 use crate::gguf::{Shape, TensorType};
 use crate::model::{FeedForward, GateUp, Mixture, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Tokens of an expert, were all chosen alike, from which on experts go ahead.
+const AHEAD_FROM: usize = 2;
 
 /// How experts in RAM are shared.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +21,8 @@ pub struct Sharing {
     pub shares: Vec<Option<Shares>>,
     /// Experts of a layer for which there is room on a GPU.
     pub n_slots: usize,
+    /// Whether there is as much room once more, so that those of the next layer go there while a layer is computed.
+    pub ahead: bool,
     /// Whether costs are corrected by what is measured of them with the model's own weights.
     pub measured: bool,
 }
@@ -25,7 +30,7 @@ pub struct Sharing {
 impl Sharing {
     /// So many experts of each step and layer are sent.
     pub fn fixed(n: usize) -> Sharing {
-        Sharing { shares: vec![Some(Shares::Fixed(n))], n_slots: n, measured: false }
+        Sharing { shares: vec![Some(Shares::Fixed(n))], n_slots: n, ahead: false, measured: false }
     }
 
     fn of_layer(&self, layer: usize) -> Option<Shares> {
@@ -37,6 +42,11 @@ impl Sharing {
 pub(super) struct Sending {
     /// Of each layer with experts in RAM.
     layers: Vec<Option<Staged>>,
+    /// By GPU: who sends the experts of its layers ahead.
+    couriers: Vec<Arc<Courier>>,
+    /// Experts of a layer, and those that a token is given to.
+    n_expert: usize,
+    n_used: usize,
     /// The memory on all GPUs.
     pub(super) store: Arc<Store>,
 }
@@ -49,6 +59,8 @@ pub(super) struct Staged {
     staging: Arc<Staging>,
     n_slots: usize,
     shares: Shares,
+    /// Who sends them ahead, and as which load.
+    ahead: Option<(Arc<Courier>, usize)>,
 }
 
 impl Staged {
@@ -58,23 +70,34 @@ impl Staged {
             GateUp::Two { gate, up } => vec![gate, up, self.down],
             GateUp::One { gate_up } => vec![gate_up, self.down],
         };
-        Sent { staging: self.staging.clone(), matrices, n_slots: self.n_slots, shares: self.shares }
+        let (staging, ahead) = (self.staging.clone(), self.ahead.clone());
+        Sent { staging, matrices, n_slots: self.n_slots, shares: self.shares, ahead }
     }
 }
 
+/// What goes ahead to a GPU.
+#[derive(Default)]
+struct Ahead<'a> {
+    gpu: Option<&'a Gpu>,
+    loads: Vec<Load>,
+}
+
 impl Sending {
-    /// Without GPUs the memory is in RAM. Besides what is sent it holds zeros for each of a token's `n_used` experts.
+    /// Without GPUs the memory is in RAM. Besides what is sent it holds zeros for each of a token's experts.
     pub(super) fn new(
         weights: &Weights,
-        store: &Store,
+        store: &Arc<Store>,
         devices: &Devices,
         cpu: &Cpu,
         sharing: &Sharing,
-        n_used: usize,
+        [n_expert, n_used]: [usize; 2],
     ) -> Result<Sending, StoreError> {
         let n = sharing.n_slots + n_used;
+        // What goes ahead is whole.
+        let goes_ahead = sharing.ahead && sharing.n_slots >= n_expert;
         let mut memory = Store::new(3 * weights.layers.len(), None)?;
         let mut places = BTreeMap::new();
+        let mut aheads: BTreeMap<Option<usize>, Ahead<'_>> = BTreeMap::new();
         let mut of_layers = Vec::new();
         for (number, layer) in weights.layers.iter().enumerate() {
             let gpu = devices.of_cache(number);
@@ -85,29 +108,69 @@ impl Sending {
                     continue;
                 }
             };
+            let of_gpu = gpu.map(|gpu| gpu.facts().number);
+            let ahead = aheads.entry(of_gpu).or_default();
+            // A layer, and the next one, have memory of their own.
+            let side = if goes_ahead { ahead.loads.len() % 2 } else { 0 };
+            let mut pairs = Vec::new();
             let mut place = |id: StoreId, what: &'static str| -> Result<Option<StoreId>, StoreError> {
                 let tensor = store.get(id);
                 let Some(ty) = tensor.ty().filter(|_| tensor.is_in_ram()) else { return Ok(None) };
-                let key = (gpu.map(|gpu| gpu.facts().number), what, ty.id());
-                if let Some(place) = places.get(&key) {
-                    return Ok(Some(*place));
-                }
-                let ne = tensor.ne();
-                let place = add(&mut memory, gpu, what, ty, [ne[0] as u64, ne[1] as u64, n as u64])?;
-                places.insert(key, place);
+                let key = (of_gpu, what, ty.id(), side);
+                let place = match places.get(&key) {
+                    Some(place) => *place,
+                    None => {
+                        let ne = tensor.ne();
+                        let place = add(&mut memory, gpu, what, ty, [ne[0] as u64, ne[1] as u64, n as u64])?;
+                        places.insert(key, place);
+                        place
+                    }
+                };
+                pairs.push((id, place));
                 Ok(Some(place))
             };
-            let shares = sharing.of_layer(number);
-            let staged = staged(mixture, &mut place)?.zip(shares);
-            of_layers.push(staged.map(|((gate_up, down), shares)| (gate_up, down, gpu, shares)));
+            let staged = staged(mixture, &mut place)?.zip(sharing.of_layer(number));
+            let staged = staged.map(|((gate_up, down), shares)| (gate_up, down, gpu, shares, ahead.loads.len()));
+            if staged.is_some() {
+                ahead.gpu = gpu;
+                ahead.loads.push(Load { pairs });
+            }
+            of_layers.push(staged);
         }
         let memory = Arc::new(memory);
-        let of_layer = |(gate_up, down, gpu, shares): (GateUp, StoreId, Option<&Gpu>, Shares)| {
+        let mut couriers = BTreeMap::new();
+        for (of_gpu, Ahead { gpu, loads }) in aheads.into_iter().filter(|_| goes_ahead) {
+            let courier = cpu.courier(store.clone(), memory.clone(), loads, gpu)?;
+            couriers.insert(of_gpu, Arc::new(courier));
+        }
+        let of_layer = |(gate_up, down, gpu, shares, load): (GateUp, StoreId, Option<&Gpu>, Shares, usize)| {
             let staging = Arc::new(cpu.staging(memory.clone(), gpu));
-            Staged { gate_up, down, staging, n_slots: sharing.n_slots, shares }
+            let courier = couriers.get(&gpu.map(|gpu| gpu.facts().number));
+            let ahead = courier.map(|courier| (courier.clone(), load));
+            Staged { gate_up, down, staging, n_slots: sharing.n_slots, shares, ahead }
         };
         let layers = of_layers.into_iter().map(|layer| layer.map(of_layer)).collect();
-        Ok(Sending { layers, store: memory })
+        let couriers = couriers.into_values().collect();
+        Ok(Sending { layers, couriers, n_expert, n_used, store: memory })
+    }
+
+    /// Before a step of so many tokens, of which the last layer computes `n_outputs`: has experts go ahead where nearly all
+    /// of them will be needed.
+    pub(super) fn begin(&self, n_tokens: usize, n_outputs: usize) {
+        let pays = |n_tokens: usize| n_tokens * self.n_used >= AHEAD_FROM * self.n_expert;
+        if !pays(n_tokens) {
+            return;
+        }
+        let last = self.layers.last().and_then(Option::as_ref).and_then(|staged| staged.ahead.as_ref());
+        for courier in &self.couriers {
+            let without = last.filter(|(of_last, _)| Arc::ptr_eq(of_last, courier) && !pays(n_outputs));
+            courier.begin(without.map_or(usize::MAX, |(_, load)| *load));
+        }
+    }
+
+    /// After a step that did not come to its end.
+    pub(super) fn cancel(&self) {
+        self.couriers.iter().for_each(|courier| courier.cancel());
     }
 
     pub(super) fn of_layer(&self, layer: usize) -> Option<&Staged> {
@@ -172,7 +235,8 @@ impl Forward {
         let shape = step::kernel_shape(&self.config, n_threads.saturating_sub(1).max(1), *n_batch.min(n_ctx));
         self.room.set_apart(*isa, shape)?;
         if sharing.n_slots > 0 {
-            let sending = Sending::new(&self.weights, &self.store, devices, &self.cpu, sharing, shape.n_used);
+            let sending =
+                Sending::new(&self.weights, &self.store, devices, &self.cpu, sharing, [shape.n_expert, shape.n_used]);
             self.sending = Some(sending.map_err(LoadError::Sending)?);
         }
         Ok(())
