@@ -132,3 +132,25 @@ fn an_interruption_reaches_the_server() {
     let answer = server.post("/v1/chat/completions", &body).json();
     assert_eq!(answer["choices"][0]["message"]["content"], "42");
 }
+
+/// Answers that others have here are under way as those of HTTP are, and the end is one in good order.
+#[test]
+fn a_server_that_ends_lets_answers_end() {
+    for (grace, n, code) in [("60", "300", 0), ("0", "200000", 69)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = support::program();
+        command.env("XDG_RUNTIME_DIR", folder.path());
+        let mut server = Server::with(command, "demo", &["--grace", grace, "--context", "200000"]);
+        let mut command = support::program();
+        command.env("XDG_RUNTIME_DIR", folder.path());
+        let args = ["run", "-c", "200000", "-p", "Hello", "--set", "logit_bias=1:-inf", "-n", n];
+        let mut run = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = run.stdout.take().unwrap();
+        out.read_exact(&mut [0; 4]).unwrap();
+        signal(&server.child, rustix::process::Signal::TERM);
+        out.read_to_end(&mut Vec::new()).unwrap();
+        assert_eq!(run.wait().unwrap().code(), Some(code), "--grace {grace}");
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "--grace {grace}");
+        assert_eq!(std::fs::read_dir(folder.path().join("cachalot")).unwrap().count(), 0, "nothing is left");
+    }
+}

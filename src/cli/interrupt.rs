@@ -38,7 +38,12 @@ fn on_signal() {
 
 /// Ends the program at once. No destructor runs: other threads are still at work.
 pub(super) fn end() -> ! {
-    low_level::exit(i32::from(Exit::Interrupted as u8))
+    end_with(Exit::Interrupted)
+}
+
+/// The same, with another exit code.
+pub(super) fn end_with(exit: Exit) -> ! {
+    low_level::exit(i32::from(exit as u8))
 }
 
 /// Work that a signal does not kill but ends. One piece at a time.

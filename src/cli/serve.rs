@@ -8,7 +8,7 @@ use super::size::{Bound, at_least_one, bound, bytes};
 use crate::asking;
 use crate::catalog;
 use crate::engine::{Engine, Hosting};
-use crate::exit::BadInput;
+use crate::exit::{BadInput, Exit};
 use crate::server::{self, Key, Served, Server};
 use crate::text::Escaped;
 use std::fs;
@@ -133,17 +133,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         remarks(&engine);
     }
     let engine = Arc::new(engine);
-    let _hosting = (!args.no_attach).then(|| host(args, &engine));
+    let hosting = (!args.no_attach).then(|| host(args, &engine)).flatten().map(Arc::new);
     let served = served(args, model, engine)?;
     let ready = format!("{} answers", Escaped(served.names.first().map_or("the model", String::as_str)));
     // From here on a signal ends it in good order; another one ends it at once.
-    let stopper = handle.clone();
-    let _guard = interrupt::guard(move || stopper.stop());
+    let (stopper, host) = (handle.clone(), hosting.clone());
+    let _guard = interrupt::guard(move || {
+        stopper.stop();
+        if let Some(host) = &host {
+            host.close();
+        }
+    });
     handle.ready(served);
     say(&ready);
     server.run();
+    if let Some(hosting) = &hosting {
+        hosting.finish(Duration::from_secs(args.grace));
+    }
     say("stopped");
-    Ok(())
+    // The engine may be in a step still that nobody waits for.
+    interrupt::end_with(Exit::Done)
 }
 
 fn options(args: &Args) -> anyhow::Result<server::Options> {

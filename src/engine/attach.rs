@@ -5,7 +5,7 @@
 //! there. Each request has a connection: the host says hello, the request goes one way and its events the other, and
 //! who closes their side cancels.
 
-use super::request::{Event, Failure, Finished, Piece, Progress, Request, Scored};
+use super::request::{Event, Failure, FinishReason, Finished, Piece, Progress, Request, Scored};
 use super::{Canceller, Engine, Generation, Info, Loading, Memory, OpenError, Options, Refused};
 use crate::experts::Isa;
 use crate::files::{Lock, beside, make_folder};
@@ -15,17 +15,20 @@ use crate::model::{Fingerprint, Traffic};
 use crate::tokenizer::Tokenizer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 /// Changes with what is sent.
 const VERSION: u32 = 2;
 /// That a peer takes to say what it has to say at once.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// That answers which are cut have to end: a step, at most.
+const CUT_TIME: Duration = Duration::from_secs(10);
 /// Above what the longest prompts and the largest schemas take.
 const MAX_FRAME: u32 = 64 << 20;
 
@@ -157,13 +160,28 @@ pub struct Hosting {
 struct Place {
     socket: PathBuf,
     stage: Mutex<Stage>,
+    answers: Mutex<Answers>,
+    /// An answer.
+    has_ended: Condvar,
+}
+
+/// Those that are under way.
+#[derive(Default)]
+struct Answers {
+    /// By number, from when they are asked for; with what ends them once they are begun.
+    under_way: BTreeMap<u64, Option<Canceller>>,
+    n_begun: u64,
+    /// No more are given.
+    is_cut: bool,
 }
 
 enum Stage {
     /// Another server has the place.
     Waiting,
     Open(Lock),
-    Over,
+    Over {
+        since: Instant,
+    },
 }
 
 /// Why no other process can use an engine.
@@ -183,7 +201,8 @@ impl Hosting {
             make_folder(folder)?;
         }
         let lock_path = beside(&socket, ".lock");
-        let place = Arc::new(Place { socket, stage: Mutex::new(Stage::Waiting) });
+        let (stage, answers, has_ended) = (Mutex::new(Stage::Waiting), Mutex::default(), Condvar::new());
+        let place = Arc::new(Place { socket, stage, answers, has_ended });
         let listener = Lock::take(&lock_path)?.map(|lock| place.open(lock)).transpose()?.flatten();
         let (of_thread, engine) = (place.clone(), Arc::downgrade(engine));
         let host = move || {
@@ -204,6 +223,25 @@ impl Hosting {
     pub fn is_waiting(&self) -> bool {
         matches!(*self.place.stage(), Stage::Waiting)
     }
+
+    /// Takes no new request any more.
+    pub fn close(&self) {
+        self.place.close();
+    }
+
+    /// Waits for what was begun: until `grace` has passed since the end of taking requests, and then for it to be cut.
+    pub fn finish(&self, grace: Duration) {
+        let deadline = self.place.close() + grace;
+        let wait = |answers, patience| {
+            let is_under_way = |answers: &mut Answers| !answers.under_way.is_empty();
+            let waited = self.place.has_ended.wait_timeout_while(answers, patience, is_under_way);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
+        let mut answers = wait(self.place.answers(), deadline.saturating_duration_since(Instant::now()));
+        answers.is_cut = true;
+        answers.under_way.values().flatten().for_each(Canceller::cancel);
+        drop(wait(answers, CUT_TIME));
+    }
 }
 
 impl Place {
@@ -214,7 +252,7 @@ impl Place {
     /// `None` where it is over already.
     fn open(&self, lock: Lock) -> io::Result<Option<UnixListener>> {
         let mut stage = self.stage();
-        if matches!(*stage, Stage::Over) {
+        if matches!(*stage, Stage::Over { .. }) {
             return Ok(None);
         }
         // What a process has left that was killed.
@@ -224,32 +262,84 @@ impl Place {
         Ok(Some(listener))
     }
 
-    fn accept(&self, listener: &UnixListener, engine: &Weak<Engine>, log: Option<fn(&str)>) {
+    fn accept(self: &Arc<Place>, listener: &UnixListener, engine: &Weak<Engine>, log: Option<fn(&str)>) {
         for stream in listener.incoming() {
             let (Some(engine), true) = (engine.upgrade(), matches!(*self.stage(), Stage::Open(_))) else { return };
             let Ok(stream) = stream else { continue };
-            // What becomes of it is the peer's affair.
-            let answer = move || drop(answer(&engine, stream, log));
-            let _ = std::thread::Builder::new().name("attached".to_owned()).spawn(answer);
+            let (number, place) = (self.begin(), self.clone());
+            let answer = move || {
+                // What becomes of it is the peer's affair.
+                drop(answer(&place, number, &engine, stream, log));
+                // Who waits for the end may end the engine then, on a thread that waits for its own.
+                drop(engine);
+                place.end(number);
+            };
+            if std::thread::Builder::new().name("attached".to_owned()).spawn(answer).is_err() {
+                self.end(number);
+            }
         }
+    }
+
+    /// Takes no new request any more; since when none is taken.
+    fn close(&self) -> Instant {
+        let mut stage = self.stage();
+        if let Stage::Over { since } = *stage {
+            return since;
+        }
+        let since = Instant::now();
+        let before = std::mem::replace(&mut *stage, Stage::Over { since });
+        drop(stage);
+        if let Stage::Open(lock) = before {
+            // Wakes the thread that accepts.
+            let _ = UnixStream::connect(&self.socket);
+            let _ = crate::files::remove(&self.socket);
+            // Only now another server may take the place.
+            drop(lock);
+        }
+        since
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) -> u64 {
+        let mut answers = self.answers();
+        answers.n_begun += 1;
+        let number = answers.n_begun;
+        answers.under_way.insert(number, None);
+        number
+    }
+
+    /// Has an answer end when all are cut.
+    fn cut_by(&self, number: u64, canceller: Canceller) {
+        let mut answers = self.answers();
+        if answers.is_cut {
+            canceller.cancel();
+        }
+        answers.under_way.insert(number, Some(canceller));
+    }
+
+    fn end(&self, number: u64) {
+        self.answers().under_way.remove(&number);
+        self.has_ended.notify_all();
     }
 }
 
 impl Drop for Hosting {
     fn drop(&mut self) {
-        let before = std::mem::replace(&mut *self.place.stage(), Stage::Over);
-        if let Stage::Open(lock) = before {
-            // Wakes the thread that accepts.
-            let _ = UnixStream::connect(&self.place.socket);
-            let _ = crate::files::remove(&self.place.socket);
-            // Only now another server may take the place.
-            drop(lock);
-        }
+        self.place.close();
     }
 }
 
 /// Takes one request and sends its events.
-fn answer(engine: &Engine, mut stream: UnixStream, log: Option<fn(&str)>) -> io::Result<()> {
+fn answer(
+    place: &Place,
+    number: u64,
+    engine: &Engine,
+    mut stream: UnixStream,
+    log: Option<fn(&str)>,
+) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     write_frame(&mut stream, &Hello::of(engine.info()))?;
@@ -259,6 +349,7 @@ fn answer(engine: &Engine, mut stream: UnixStream, log: Option<fn(&str)>) -> io:
         // The peer has checked what it sends.
         Err(refused) => return write_frame(&mut stream, &Sent::Failed(refused.to_string())),
     };
+    place.cut_by(number, generation.canceller());
     watch(&stream, &generation)?;
     loop {
         let event = generation.next_event();
@@ -266,6 +357,11 @@ fn answer(engine: &Engine, mut stream: UnixStream, log: Option<fn(&str)>) -> io:
             log(&format!("attached: {finished}"));
         }
         let is_last = matches!(event, Event::Finished(_) | Event::Failed(_));
+        let is_cancelled = matches!(&event, Event::Finished(finished) if finished.reason == FinishReason::Cancelled);
+        if is_cancelled && place.answers().is_cut {
+            // Not by the peer: that nothing more comes tells it.
+            return stream.shutdown(Shutdown::Both);
+        }
         write_frame(&mut stream, &Sent::from(event))?;
         if is_last {
             return stream.shutdown(Shutdown::Both);
