@@ -28,8 +28,7 @@ pub(super) fn sampling(fields: &Fields, model: &Model, meant: Temperature) -> Re
     let mut params = model.sampling.clone();
     if let Some(temperature) = number(fields, "temperature")? {
         params.temperature = match meant {
-            // What is wrong is said of the number that was sent.
-            Temperature::Api if model.maps_temperature && temperature >= 0.0 => from_deepseeks_api(temperature),
+            Temperature::Api if model.maps_temperature => from_deepseeks_api(temperature),
             _ => temperature,
         };
     }
